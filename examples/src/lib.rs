@@ -1,0 +1,1 @@
+//! Small programs that each teach one thing about leadpool.

@@ -1,0 +1,497 @@
+//! Setting what the connection string can't say.
+
+use std::{net::IpAddr, time::Duration};
+
+use tokio_postgres::config::ChannelBinding;
+
+use super::{
+    Config, ConfigError, ContestedPolicy, MonitorSettings, PoolSettings, TxSettings, conninfo,
+    secret::Secret,
+};
+use crate::topology::{HostAddr, Target};
+
+/// Collects settings and checks them together.
+///
+/// ```
+/// use std::time::Duration;
+/// use leadpool::Config;
+///
+/// let config = Config::builder("postgres://app@db1,db2/shop")
+///     .password("not shown")
+///     .writer_size(32)
+///     .checkout_timeout(Duration::from_secs(10))
+///     .build()?;
+/// assert!(!format!("{config:?}").contains("not shown"));
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ConfigBuilder {
+    /// The first mistake in the connection string.
+    mistake: Option<ConfigError>,
+    hosts: Vec<(HostAddr, Option<IpAddr>)>,
+    login: Login,
+    tcp: Tcp,
+    target: Target,
+    load_balance_hosts: bool,
+    pool: PoolSettings,
+    monitor: MonitorSettings,
+    tx: TxSettings,
+}
+
+/// Who logs in where.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) dbname: Option<String>,
+    pub(super) options: Option<String>,
+    pub(super) application_name: Option<String>,
+    pub(super) channel_binding: Option<ChannelBinding>,
+}
+
+/// How silent networks are noticed. The defaults differ from libpq's on purpose: there a
+/// connection that was cut off is noticed after two hours.
+#[derive(Clone, Debug)]
+pub(super) struct Tcp {
+    pub(super) keepalives: bool,
+    pub(super) keepalives_idle: Duration,
+    pub(super) keepalives_interval: Duration,
+    pub(super) keepalives_retries: u32,
+    pub(super) user_timeout: Duration,
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self {
+            keepalives: true,
+            keepalives_idle: Duration::from_secs(5),
+            keepalives_interval: Duration::from_secs(1),
+            keepalives_retries: 3,
+            user_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+macro_rules! knobs {
+    ($($group:ident: $settings:ident { $($name:ident: $type:ty),* $(,)? })*) => {
+        $($(
+            #[doc = concat!("Sets [`", stringify!($settings), "::", stringify!($name), "`].")]
+            pub fn $name(mut self, value: $type) -> Self {
+                self.$group.$name = value;
+                self
+            }
+        )*)*
+    };
+}
+
+impl ConfigBuilder {
+    pub(super) fn new(conninfo: &str) -> Self {
+        let mut builder = Self {
+            mistake: None,
+            hosts: Vec::new(),
+            login: Login::default(),
+            tcp: Tcp::default(),
+            target: Target::Primary,
+            load_balance_hosts: false,
+            pool: PoolSettings::default(),
+            monitor: MonitorSettings::default(),
+            tx: TxSettings::default(),
+        };
+        builder.mistake = builder.read(conninfo).err();
+        builder
+    }
+
+    knobs! {
+        pool: PoolSettings {
+            writer_size: usize,
+            reader_size: usize,
+            checkout_timeout: Duration,
+            connect_timeout: Duration,
+            max_concurrent_connects: usize,
+            startup_timeout: Duration,
+            lazy: bool,
+        }
+        monitor: MonitorSettings {
+            idle_interval: Duration,
+            active_interval: Duration,
+            fast_interval_min: Duration,
+            fast_interval_max: Duration,
+            fast_fraction: f64,
+            after_change_interval: Duration,
+            fast_after_change: Duration,
+            suspect_after: Duration,
+            silence_limit: Duration,
+            settle: Duration,
+            contested: ContestedPolicy,
+            forget_term_after: Option<Duration>,
+            events_capacity: usize,
+        }
+        tx: TxSettings {
+            retries: u32,
+            backoff_min: Duration,
+            backoff_max: Duration,
+            retry_budget: u32,
+            retry_budget_ratio: f64,
+        }
+    }
+
+    /// Sets [`TxSettings::deadline`].
+    pub fn tx_deadline(mut self, value: Duration) -> Self {
+        self.tx.deadline = value;
+        self
+    }
+
+    /// Adds a host.
+    pub fn host(mut self, host: HostAddr) -> Self {
+        self.hosts.push((host, None));
+        self
+    }
+
+    /// The role to log in as; the operating system's user if not set.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.login.user = Some(user.into());
+        self
+    }
+
+    /// The password.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.login.password = Some(Secret::new(password));
+        self
+    }
+
+    /// The database; the server's choice (named as the user) if not set.
+    pub fn dbname(mut self, dbname: impl Into<String>) -> Self {
+        self.login.dbname = Some(dbname.into());
+        self
+    }
+
+    /// What `pg_stat_activity` shows of the pool's connections.
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.login.application_name = Some(name.into());
+        self
+    }
+
+    /// What [`Pool::get`](crate::Pool::get) asks for: libpq's `target_session_attrs`. Default:
+    /// the primary, unlike libpq, whose `any` is what makes applications write to standbys.
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake found; it names the key.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        // Taken apart, so that a new field can't be forgotten here.
+        let Self {
+            mistake,
+            hosts,
+            login,
+            tcp,
+            target,
+            load_balance_hosts,
+            pool,
+            monitor,
+            tx,
+        } = self;
+        if let Some(mistake) = mistake {
+            return Err(mistake);
+        }
+        check_hosts(&hosts)?;
+        check_pool(&pool)?;
+        check_monitor(&monitor)?;
+        check_tx(&tx)?;
+        let mut config = Config {
+            names: Vec::new(),
+            hosts,
+            login,
+            tcp,
+            target,
+            pool,
+            monitor,
+            tx,
+        };
+        if load_balance_hosts {
+            fastrand::shuffle(&mut config.hosts);
+        }
+        config.names = config.hosts.iter().map(|(host, _)| host.clone()).collect();
+        Ok(config)
+    }
+
+    fn read(&mut self, text: &str) -> Result<(), ConfigError> {
+        let (mut hosts, mut addresses, mut ports) = (None, None, None);
+        let mut fallback_name = None;
+        for (key, value) in conninfo::parse(text)? {
+            match key.as_str() {
+                "host" => hosts = Some(value),
+                "hostaddr" => addresses = Some(value),
+                "port" => ports = Some(value),
+                "user" => self.login.user = Some(value),
+                "password" => self.login.password = Some(Secret::new(value)),
+                "dbname" => self.login.dbname = Some(value),
+                "options" => self.login.options = Some(value),
+                "application_name" => self.login.application_name = Some(value),
+                "fallback_application_name" => fallback_name = Some(value),
+                key => self.read_option(key, &value)?,
+            }
+        }
+        if self.login.application_name.is_none() {
+            self.login.application_name = fallback_name;
+        }
+        self.hosts = zip_hosts(hosts.as_deref(), addresses.as_deref(), ports.as_deref())?;
+        Ok(())
+    }
+
+    fn read_option(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let expected =
+            |what: &str| ConfigError::invalid(key, format!("`{value}`: expected {what}"));
+        let number = || {
+            value
+                .trim()
+                .parse::<u64>()
+                .map_err(|_| expected("a number, 0 or greater"))
+        };
+        let seconds = || number().map(Duration::from_secs);
+        match key {
+            "connect_timeout" => {
+                self.pool.connect_timeout = seconds()?;
+                if self.pool.connect_timeout.is_zero() {
+                    return Err(ConfigError::invalid(
+                        key,
+                        "0 would mean to wait for ever; give a number of seconds, or leave it out",
+                    ));
+                }
+            }
+            "keepalives" => self.tcp.keepalives = number()? != 0,
+            "keepalives_idle" => self.tcp.keepalives_idle = seconds()?,
+            "keepalives_interval" => self.tcp.keepalives_interval = seconds()?,
+            "keepalives_count" => {
+                self.tcp.keepalives_retries =
+                    u32::try_from(number()?).map_err(|_| expected("a smaller number"))?;
+            }
+            // libpq counts these in milliseconds.
+            "tcp_user_timeout" => self.tcp.user_timeout = Duration::from_millis(number()?),
+            "target_session_attrs" => {
+                self.target = value.parse().map_err(|error: super::UnknownTarget| {
+                    ConfigError::invalid(key, format!("`{value}`: {error}"))
+                })?;
+            }
+            "load_balance_hosts" => {
+                self.load_balance_hosts = match value {
+                    "disable" => false,
+                    "random" => true,
+                    _ => return Err(expected("disable or random")),
+                };
+            }
+            "channel_binding" => {
+                self.login.channel_binding = Some(match value {
+                    "disable" => ChannelBinding::Disable,
+                    "prefer" => ChannelBinding::Prefer,
+                    "require" => ChannelBinding::Require,
+                    _ => return Err(expected("disable, prefer or require")),
+                });
+            }
+            "client_encoding" => {
+                if !matches!(
+                    value.to_ascii_uppercase().as_str(),
+                    "UTF8" | "UTF-8" | "AUTO"
+                ) {
+                    return Err(expected("UTF8, which is what Rust's strings are"));
+                }
+            }
+            "sslmode" => match value {
+                "disable" | "allow" | "prefer" => {}
+                "require" | "verify-ca" | "verify-full" => {
+                    return Err(ConfigError::invalid(
+                        key,
+                        "this version speaks no TLS, so everything would be sent unencrypted; \
+                         where that is acceptable say disable",
+                    ));
+                }
+                _ => {
+                    return Err(expected(
+                        "disable, allow, prefer, require, verify-ca or verify-full",
+                    ));
+                }
+            },
+            // `keys::check` lets nothing else through.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Brings hosts, addresses and ports together, as libpq does: as many of each, or one port for
+/// all.
+fn zip_hosts(
+    hosts: Option<&str>,
+    addresses: Option<&str>,
+    ports: Option<&str>,
+) -> Result<Vec<(HostAddr, Option<IpAddr>)>, ConfigError> {
+    let split = |list: Option<&str>| -> Vec<String> {
+        list.filter(|list| !list.is_empty())
+            .map(|list| list.split(',').map(|item| item.trim().to_owned()).collect())
+            .unwrap_or_default()
+    };
+    let (names, addresses, ports) = (split(hosts), split(addresses), split(ports));
+    let count = names.len().max(addresses.len());
+    if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
+        return Err(ConfigError::Contradiction {
+            key: "hostaddr",
+            with: "host",
+            reason: "give as many addresses as names",
+        });
+    }
+    if count > 0 && ports.len() > 1 && ports.len() != count {
+        return Err(ConfigError::Contradiction {
+            key: "port",
+            with: "host",
+            reason: "give one port for all hosts, or as many as hosts",
+        });
+    }
+    (0..count)
+        .map(|at| {
+            let address = match addresses.get(at).map(String::as_str) {
+                None | Some("") => None,
+                Some(text) => Some(text.parse::<IpAddr>().map_err(|_| {
+                    ConfigError::invalid("hostaddr", format!("`{text}` is not an IP address"))
+                })?),
+            };
+            let name = match (names.get(at).map(String::as_str), address) {
+                (None | Some(""), Some(address)) => address.to_string(),
+                (Some(name), _) if !name.is_empty() => name.to_owned(),
+                _ => {
+                    return Err(ConfigError::invalid(
+                        "host",
+                        format!("the {}. name in the list is empty", at + 1),
+                    ));
+                }
+            };
+            let port = match ports.get(if ports.len() == 1 { 0 } else { at }) {
+                None => 5432,
+                Some(text) if text.is_empty() => 5432,
+                Some(text) => text
+                    .parse::<u16>()
+                    .ok()
+                    .filter(|port| *port != 0)
+                    .ok_or_else(|| {
+                        ConfigError::invalid(
+                            "port",
+                            format!("the port of {name} is not a number from 1 to 65535"),
+                        )
+                    })?,
+            };
+            Ok((HostAddr::new(name, port), address))
+        })
+        .collect()
+}
+
+fn check_hosts(hosts: &[(HostAddr, Option<IpAddr>)]) -> Result<(), ConfigError> {
+    if hosts.is_empty() {
+        return Err(ConfigError::NoHosts);
+    }
+    for (at, (host, _)) in hosts.iter().enumerate() {
+        if host.port() == 0 {
+            return Err(ConfigError::invalid(
+                "port",
+                format!(
+                    "the port of {} is not a number from 1 to 65535",
+                    host.name()
+                ),
+            ));
+        }
+        if hosts[..at].iter().any(|(other, _)| other == host) {
+            return Err(ConfigError::DuplicateHost {
+                host: host.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn at_least<T: PartialOrd + std::fmt::Debug>(
+    key: &str,
+    value: &T,
+    least: &T,
+) -> Result<(), ConfigError> {
+    if value < least {
+        return Err(ConfigError::invalid(
+            key,
+            format!("{value:?} is too little: at least {least:?}"),
+        ));
+    }
+    Ok(())
+}
+
+fn ordered(
+    low: (&'static str, Duration),
+    high: (&'static str, Duration),
+) -> Result<(), ConfigError> {
+    if low.1 > high.1 {
+        return Err(ConfigError::Contradiction {
+            key: low.0,
+            with: high.0,
+            reason: "the first can't be greater than the second",
+        });
+    }
+    Ok(())
+}
+
+fn within(key: &str, value: f64, least: f64, most: f64) -> Result<(), ConfigError> {
+    if !(value >= least && value <= most) {
+        return Err(ConfigError::invalid(
+            key,
+            format!("{value} is not between {least} and {most}"),
+        ));
+    }
+    Ok(())
+}
+
+fn check_pool(pool: &PoolSettings) -> Result<(), ConfigError> {
+    let ms = Duration::from_millis;
+    at_least("writer_size", &pool.writer_size, &1)?;
+    at_least("reader_size", &pool.reader_size, &1)?;
+    at_least("checkout_timeout", &pool.checkout_timeout, &ms(1))?;
+    at_least("connect_timeout", &pool.connect_timeout, &ms(10))?;
+    at_least("max_concurrent_connects", &pool.max_concurrent_connects, &1)?;
+    at_least("startup_timeout", &pool.startup_timeout, &ms(1))
+}
+
+fn check_monitor(monitor: &MonitorSettings) -> Result<(), ConfigError> {
+    let ms = Duration::from_millis;
+    let idle = ("idle_interval", monitor.idle_interval);
+    let active = ("active_interval", monitor.active_interval);
+    let longest = ("fast_interval_max", monitor.fast_interval_max);
+    let shortest = ("fast_interval_min", monitor.fast_interval_min);
+    at_least(idle.0, &idle.1, &ms(100))?;
+    at_least(active.0, &active.1, &ms(50))?;
+    at_least(shortest.0, &shortest.1, &ms(1))?;
+    at_least(
+        "after_change_interval",
+        &monitor.after_change_interval,
+        &ms(1),
+    )?;
+    at_least("suspect_after", &monitor.suspect_after, &ms(10))?;
+    at_least("events_capacity", &monitor.events_capacity, &1)?;
+    ordered(active, idle)?;
+    ordered(longest, active)?;
+    ordered(shortest, longest)?;
+    ordered(
+        ("suspect_after", monitor.suspect_after),
+        ("silence_limit", monitor.silence_limit),
+    )?;
+    within("fast_fraction", monitor.fast_fraction, 1e-6, 1.0)
+}
+
+fn check_tx(tx: &TxSettings) -> Result<(), ConfigError> {
+    at_least("tx_deadline", &tx.deadline, &Duration::from_millis(1))?;
+    at_least("backoff_min", &tx.backoff_min, &Duration::from_millis(1))?;
+    ordered(
+        ("backoff_min", tx.backoff_min),
+        ("backoff_max", tx.backoff_max),
+    )?;
+    within("retry_budget_ratio", tx.retry_budget_ratio, 0.0, 10.0)
+}

@@ -1,0 +1,144 @@
+//! The keys of libpq's connection strings.
+//!
+//! [PostgreSQL documentation, section 34.1.2](https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
+
+use super::ConfigError;
+
+/// What leadpool reads.
+const SUPPORTED: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslmode",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+const NO_TLS: &str = "this version speaks no TLS; leave it out";
+const NO_GSS: &str = "there is no GSSAPI; leave it out";
+const NO_FILE: &str = "pass the value itself";
+const NO_SUCH: &str = "leave it out";
+
+/// What libpq reads and leadpool does not, with what to do about it.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("gssdelegation", NO_GSS),
+    ("gssencmode", NO_GSS),
+    ("gsslib", NO_GSS),
+    ("krbsrvname", NO_GSS),
+    ("max_protocol_version", NO_SUCH),
+    ("min_protocol_version", NO_SUCH),
+    ("oauth_client_id", NO_SUCH),
+    ("oauth_client_secret", NO_SUCH),
+    ("oauth_issuer", NO_SUCH),
+    ("oauth_scope", NO_SUCH),
+    ("passfile", NO_FILE),
+    (
+        "replication",
+        "a pool has no use for replication connections",
+    ),
+    ("require_auth", NO_SUCH),
+    ("requirepeer", NO_SUCH),
+    ("requiressl", NO_TLS),
+    ("scram_client_key", NO_SUCH),
+    ("scram_server_key", NO_SUCH),
+    ("service", NO_FILE),
+    ("servicefile", NO_FILE),
+    ("ssl_max_protocol_version", NO_TLS),
+    ("ssl_min_protocol_version", NO_TLS),
+    ("sslcert", NO_TLS),
+    ("sslcertmode", NO_TLS),
+    ("sslcompression", NO_TLS),
+    ("sslcrl", NO_TLS),
+    ("sslcrldir", NO_TLS),
+    ("sslkey", NO_TLS),
+    ("sslkeylogfile", NO_TLS),
+    ("sslnegotiation", NO_TLS),
+    ("sslpassword", NO_TLS),
+    ("sslrootcert", NO_TLS),
+    ("sslsni", NO_TLS),
+];
+
+/// Accepts the keys that leadpool reads; the error says what is the matter with another.
+pub(super) fn check(key: &str) -> Result<(), ConfigError> {
+    if SUPPORTED.contains(&key) {
+        return Ok(());
+    }
+    if let Some((_, hint)) = UNSUPPORTED.iter().find(|(name, _)| *name == key) {
+        return Err(ConfigError::Unsupported {
+            key: key.to_owned(),
+            hint,
+        });
+    }
+    let suggestion = SUPPORTED
+        .iter()
+        .map(|known| (distance(key, known), *known))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, known)| known);
+    Err(ConfigError::UnknownKey {
+        // What is not a plain word is no misspelt key, and might be part of a password.
+        key: if !key.is_empty()
+            && key.len() <= 40
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            key.to_owned()
+        } else {
+            "(unreadable)".to_owned()
+        },
+        suggestion,
+    })
+}
+
+/// How many letters have to be added, removed or changed to get from one word to the other
+/// (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 3 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_one_table_only() {
+        for key in SUPPORTED {
+            assert!(check(key).is_ok(), "{key}");
+            assert!(UNSUPPORTED.iter().all(|(name, _)| name != key), "{key}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("host", "host"), 0);
+        assert_eq!(distance("hosst", "host"), 1);
+        assert_eq!(distance("pasword", "password"), 1);
+        assert_eq!(distance("x", "application_name"), usize::MAX);
+    }
+}

@@ -1,0 +1,160 @@
+//! Settings: connection strings, builder, knobs.
+
+mod builder;
+mod conninfo;
+mod error;
+mod keys;
+mod secret;
+mod settings;
+
+use std::{net::IpAddr, str::FromStr};
+
+pub use builder::ConfigBuilder;
+use builder::{Login, Tcp};
+pub use error::ConfigError;
+pub use settings::{ContestedPolicy, MonitorSettings, PoolSettings, TxSettings};
+
+pub use crate::topology::UnknownTarget;
+use crate::topology::{HostAddr, Target};
+
+/// A checked configuration.
+///
+/// # Connection strings
+///
+/// libpq's, in both forms, with several hosts:
+///
+/// ```
+/// use leadpool::Config;
+///
+/// let url = Config::from_url("postgres://app:secret@db1,db2:5433/shop?connect_timeout=3")?;
+/// let dsn = Config::from_url("host=db1,db2 port=5432,5433 user=app password=secret dbname=shop")?;
+/// assert_eq!(url.hosts(), dsn.hosts());
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+///
+/// Different from libpq:
+/// - at least one host must be named;
+/// - without `target_session_attrs` the writer is asked for;
+/// - `connect_timeout` covers one whole attempt, login included, and can't be switched off;
+/// - keepalives begin after 5 s of silence, every second, 3 times, and `tcp_user_timeout`
+///   (milliseconds) is 10 s;
+/// - an unknown, unsupported or repeated key is an error;
+/// - `load_balance_hosts=random` shuffles the order of the hosts, which decides only between equal
+///   candidates: readers are taken in turn anyway.
+#[derive(Clone, Debug)]
+pub struct Config {
+    names: Vec<HostAddr>,
+    hosts: Vec<(HostAddr, Option<IpAddr>)>,
+    login: Login,
+    tcp: Tcp,
+    target: Target,
+    pool: PoolSettings,
+    monitor: MonitorSettings,
+    tx: TxSettings,
+}
+
+impl Config {
+    /// Reads a libpq connection string: a URL or a keyword/value list.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake found; it names the key, never the password.
+    pub fn from_url(conninfo: &str) -> Result<Self, ConfigError> {
+        Self::builder(conninfo).build()
+    }
+
+    /// Reads a connection string and lets more be set. A mistake in it is told by
+    /// [`ConfigBuilder::build`].
+    pub fn builder(conninfo: &str) -> ConfigBuilder {
+        ConfigBuilder::new(conninfo)
+    }
+
+    /// The hosts, in order.
+    #[must_use]
+    pub fn hosts(&self) -> &[HostAddr] {
+        &self.names
+    }
+
+    /// What [`Pool::get`](crate::Pool::get) asks for.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// How large sub-pools are, and how long a checkout may take.
+    #[must_use]
+    pub fn pool(&self) -> &PoolSettings {
+        &self.pool
+    }
+
+    /// How hosts are watched.
+    #[must_use]
+    pub fn monitor(&self) -> &MonitorSettings {
+        &self.monitor
+    }
+
+    /// How often and how long `run_tx` tries.
+    #[must_use]
+    pub fn tx(&self) -> &TxSettings {
+        &self.tx
+    }
+
+    /// The driver's configuration for one host. Roles are judged by leadpool, so the driver takes
+    /// what it finds.
+    pub(crate) fn driver_config(&self, host: &HostAddr) -> tokio_postgres::Config {
+        let mut driver = tokio_postgres::Config::new();
+        if host.name().starts_with('/') {
+            driver.host_path(host.name());
+        } else {
+            driver.host(host.name());
+        }
+        driver.port(host.port());
+        let address = self.hosts.iter().find(|(known, _)| known == host);
+        if let Some(address) = address.and_then(|(_, address)| *address) {
+            driver.hostaddr(address);
+        }
+        let Login {
+            user,
+            password,
+            dbname,
+            options,
+            application_name,
+            channel_binding,
+        } = &self.login;
+        if let Some(user) = user {
+            driver.user(user);
+        }
+        if let Some(password) = password {
+            driver.password(password.expose());
+        }
+        if let Some(dbname) = dbname {
+            driver.dbname(dbname);
+        }
+        if let Some(options) = options {
+            driver.options(options);
+        }
+        if let Some(name) = application_name {
+            driver.application_name(name);
+        }
+        if let Some(binding) = channel_binding {
+            driver.channel_binding(*binding);
+        }
+        driver
+            .ssl_mode(tokio_postgres::config::SslMode::Disable)
+            .connect_timeout(self.pool.connect_timeout)
+            .keepalives(self.tcp.keepalives)
+            .keepalives_idle(self.tcp.keepalives_idle)
+            .keepalives_interval(self.tcp.keepalives_interval)
+            .keepalives_retries(self.tcp.keepalives_retries)
+            .tcp_user_timeout(self.tcp.user_timeout);
+        driver
+    }
+}
+
+impl FromStr for Config {
+    type Err = ConfigError;
+
+    fn from_str(conninfo: &str) -> Result<Self, Self::Err> {
+        Self::from_url(conninfo)
+    }
+}

@@ -1,0 +1,236 @@
+//! The knobs.
+
+use std::time::Duration;
+
+/// How large sub-pools are, and how long a checkout may take.
+///
+/// ```
+/// let config = leadpool::Config::from_url("postgres://db1/shop")?;
+/// assert_eq!(config.pool().writer_size, 16);
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PoolSettings {
+    /// How many connections the writer's sub-pool may have.
+    ///
+    /// Interacts with the server's `max_connections`: all instances of the application add up.
+    /// Minimum 1. Default 16: more than the cores of most database servers can serve at once.
+    pub writer_size: usize,
+    /// How many connections the sub-pool of each standby may have.
+    ///
+    /// A promoted standby grows to [`writer_size`](Self::writer_size). Minimum 1. Default 16, as
+    /// the writer's.
+    pub reader_size: usize,
+    /// How long a checkout may take: waiting for a usable host, for a free connection, and for
+    /// one to be opened, all together.
+    ///
+    /// Bounded itself by the deadline of `run_tx`. Greater than 0. Default 30 s: longer than most
+    /// failovers, shorter than most people wait.
+    pub checkout_timeout: Duration,
+    /// How long opening one connection may take: name resolution, TCP, login, role check.
+    ///
+    /// libpq's `connect_timeout` (whole seconds) sets it. Minimum 10 ms. Default 5 s: a host that
+    /// needs longer is of no use to a request, and a checkout can try again within its timeout.
+    pub connect_timeout: Duration,
+    /// How many connections to one host are opened at the same time: the admission cap after a
+    /// failover.
+    ///
+    /// Those who wait for admission are served in order, or by a returned connection. Minimum 1.
+    /// Default 8: enough to fill a pool of 16 in two round trips, few enough that a thousand
+    /// instances do not fork a new primary to death.
+    pub max_concurrent_connects: usize,
+    /// How long `connect` waits for the first usable host.
+    ///
+    /// Of no effect with [`lazy`](Self::lazy). Greater than 0. Default 30 s, as
+    /// [`checkout_timeout`](Self::checkout_timeout).
+    pub startup_timeout: Duration,
+    /// Whether `connect` returns at once; checkouts then wait for a usable host.
+    ///
+    /// Wrong passwords and unreachable hosts show only at the first checkout then. Default false:
+    /// a service should not start in a state in which it can't serve.
+    pub lazy: bool,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            writer_size: 16,
+            reader_size: 16,
+            checkout_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            max_concurrent_connects: 8,
+            startup_timeout: Duration::from_secs(30),
+            lazy: false,
+        }
+    }
+}
+
+/// How hosts are watched, and what is concluded.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let config = leadpool::Config::from_url("postgres://db1/shop")?;
+/// assert_eq!(config.monitor().idle_interval, Duration::from_secs(10));
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MonitorSettings {
+    /// How often each host is probed while the application does not write.
+    ///
+    /// The monitor's open connections tell of a host's end without a probe. Minimum 100 ms, not
+    /// below [`active_interval`](Self::active_interval). Default 10 s.
+    pub idle_interval: Duration,
+    /// How often each host is probed while the application writes.
+    ///
+    /// This bounds how long a stale primary, one that does not know of its successor, can go on
+    /// getting writes. Minimum 50 ms, not below
+    /// [`fast_interval_max`](Self::fast_interval_max). Default 1 s.
+    pub active_interval: Duration,
+    /// The shortest interval between probes of one host, in the first moments of an outage.
+    ///
+    /// A probe over the open connection costs the server some 20 µs. Minimum 1 ms. Default 2 ms.
+    pub fast_interval_min: Duration,
+    /// The longest interval between probes of one host while a writer is missing.
+    ///
+    /// After five minutes without one [`active_interval`](Self::active_interval) takes its place.
+    /// Not below [`fast_interval_min`](Self::fast_interval_min). Default 50 ms.
+    pub fast_interval_max: Duration,
+    /// The interval while a writer is missing, as a share of the outage so far, between the two
+    /// above.
+    ///
+    /// So detection adds about this share to an outage. Above 0, at most 1. Default 0.01.
+    pub fast_fraction: f64,
+    /// The interval for a while after the writer has changed.
+    ///
+    /// For [`fast_after_change`](Self::fast_after_change): failovers come in pairs, when the old
+    /// primary comes back or a rewound host bounces. Minimum 1 ms. Default 100 ms.
+    pub after_change_interval: Duration,
+    /// How long [`after_change_interval`](Self::after_change_interval) applies.
+    ///
+    /// 0 switches it off. Default 30 s.
+    pub fast_after_change: Duration,
+    /// After how long without an answer to a probe a host is suspect.
+    ///
+    /// Suspicion aborts nothing: it makes the monitor look at all hosts at the fast pace. Minimum
+    /// 10 ms, not above [`silence_limit`](Self::silence_limit). Default 300 ms.
+    pub suspect_after: Duration,
+    /// After how long without an answer a host is given up, and its queries in flight aborted.
+    ///
+    /// The sight of a primary with a higher term does so at once. Default 5 s: a virtual machine
+    /// that is moved or snapshotted may pause for seconds and come back.
+    pub silence_limit: Duration,
+    /// How long the first judgement waits for all hosts to answer once.
+    ///
+    /// So that a stale primary that answers first is not taken for the writer. It ends early when
+    /// all have answered. Default 300 ms.
+    pub settle: Duration,
+    /// What to do when several hosts claim to be primary and the term can't order them.
+    ///
+    /// Default [`ContestedPolicy::Refuse`]: no writer is better than two.
+    pub contested: ContestedPolicy,
+    /// After how long without sight of it a higher term is forgotten.
+    ///
+    /// The way out when a host with a higher term joined by mistake, without an operator's
+    /// [`forget_term`](crate::Cluster::forget_term). Default `None`, never: while a newer primary
+    /// is merely unreachable from here, writes to the older one would be lost.
+    pub forget_term_after: Option<Duration>,
+    /// How many events a slow receiver may lag behind before it loses the oldest.
+    ///
+    /// Minimum 1. Default 256.
+    pub events_capacity: usize,
+}
+
+impl Default for MonitorSettings {
+    fn default() -> Self {
+        Self {
+            idle_interval: Duration::from_secs(10),
+            active_interval: Duration::from_secs(1),
+            fast_interval_min: Duration::from_millis(2),
+            fast_interval_max: Duration::from_millis(50),
+            fast_fraction: 0.01,
+            after_change_interval: Duration::from_millis(100),
+            fast_after_change: Duration::from_secs(30),
+            suspect_after: Duration::from_millis(300),
+            silence_limit: Duration::from_secs(5),
+            settle: Duration::from_millis(300),
+            contested: ContestedPolicy::Refuse,
+            forget_term_after: None,
+            events_capacity: 256,
+        }
+    }
+}
+
+/// What to do when several hosts claim to be primary and the term can't order them.
+///
+/// ```
+/// use leadpool::{Config, config::ContestedPolicy};
+///
+/// let config = Config::builder("postgres://db1,db2/shop")
+///     .contested(ContestedPolicy::StayWithCurrent)
+///     .build()?;
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContestedPolicy {
+    /// No writer is handed out until one claim ends or shows a higher term.
+    #[default]
+    Refuse,
+    /// The writer in use stays, if it is one of them.
+    StayWithCurrent,
+}
+
+/// How often and how long `run_tx` tries.
+///
+/// ```
+/// let config = leadpool::Config::from_url("postgres://db1/shop")?;
+/// assert_eq!(config.tx().retries, 5);
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TxSettings {
+    /// How often a transaction is repeated after its first attempt.
+    ///
+    /// Waiting for a writer is part of one attempt, so an outage costs one. 0 switches retries
+    /// off. Default 5, as in Aiven's recipe for failovers.
+    pub retries: u32,
+    /// How long a transaction may take, all attempts and waits together.
+    ///
+    /// It bounds the checkout too. Greater than 0. Default 60 s: a failover managed by Patroni
+    /// with its default settings fits in.
+    pub deadline: Duration,
+    /// The pause before the second attempt; each further one is twice as long, with jitter.
+    ///
+    /// Attempts that wait for the topology do not pause besides. Default 5 ms.
+    pub backoff_min: Duration,
+    /// The longest pause.
+    ///
+    /// Not below [`backoff_min`](Self::backoff_min). Default 1 s.
+    pub backoff_max: Duration,
+    /// How many retries the pool may make in one go, when all its transactions fail together.
+    ///
+    /// A failover needs about one for each connection in use. Default 128.
+    pub retry_budget: u32,
+    /// How many retries each committed transaction earns, up to
+    /// [`retry_budget`](Self::retry_budget).
+    ///
+    /// So in the long run retries are at most this share of the load. 0 to 10. Default 0.2.
+    pub retry_budget_ratio: f64,
+}
+
+impl Default for TxSettings {
+    fn default() -> Self {
+        Self {
+            retries: 5,
+            deadline: Duration::from_secs(60),
+            backoff_min: Duration::from_millis(5),
+            backoff_max: Duration::from_secs(1),
+            retry_budget: 128,
+            retry_budget_ratio: 0.2,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The error type and its parts.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use super::{Disposition, TxPhase, is_connection_loss};
+use crate::{
+    config::ConfigError,
+    topology::{HostAddr, Target},
+};
+
+/// Any error that can cross threads.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What can go wrong between an application and its cluster.
+///
+/// Every variant says which host was concerned and what to do next, and keeps its source. No
+/// variant ever holds a password.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
+/// use leadpool::Error;
+///
+/// match pool.get().await {
+///     Ok(client) => { client.simple_query("SELECT 1").await?; }
+///     Err(Error::NoHost(error)) => eprintln!("answer 503: {error}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is unusable.
+    Config(ConfigError),
+    /// The deadline passed while no host was usable for the checkout.
+    NoHost(Box<NoHost>),
+    /// The deadline passed while all connections of the host were in use.
+    QueueFull(Box<QueueFull>),
+    /// A host refused the connection for a reason that waiting does not cure.
+    Connect(Box<ConnectError>),
+    /// The pool has been closed.
+    Closed,
+    /// A statement failed; the driver's own error.
+    Postgres(tokio_postgres::Error),
+    /// The host was invalidated while a transaction ran there. COMMIT had not been sent: nothing
+    /// was committed.
+    #[non_exhaustive]
+    Invalidated {
+        /// The host that lost its role or its life.
+        host: HostAddr,
+    },
+    /// COMMIT was sent and never answered: it may have happened or not.
+    Unknown(Box<InDoubt>),
+    /// The server answered COMMIT with ROLLBACK: a statement had failed, and the closure returned
+    /// `Ok` all the same. Nothing was committed.
+    RolledBack,
+    /// The closure ended the transaction by itself (`COMMIT` or `ROLLBACK` as a statement).
+    /// Whether something was committed is the closure's doing.
+    EndedByClosure,
+    /// The closure returned, but its `Tx` lives on somewhere: nothing was committed.
+    Escaped,
+    /// The deadline of the transaction passed before COMMIT was sent: nothing was committed.
+    #[non_exhaustive]
+    TxDeadline {
+        /// How long the transaction has run, all attempts together.
+        elapsed: Duration,
+        /// How many attempts were begun.
+        attempts: u32,
+        /// What ended the last attempt before, if there was one.
+        source: Option<Box<Error>>,
+    },
+    /// Every attempt failed in a way that another attempt may cure. Nothing was committed.
+    #[non_exhaustive]
+    RetriesExhausted {
+        /// How many attempts were made.
+        attempts: u32,
+        /// Whether the pool's shared retry budget ended it, not the limit of this transaction.
+        budget: bool,
+        /// What ended the last one.
+        source: Box<Error>,
+    },
+    /// The closure's own error. Nothing was committed.
+    User(BoxError),
+}
+
+impl Error {
+    /// Wraps an application's error, so that a `run_tx` closure can end with it.
+    pub fn user(error: impl Into<BoxError>) -> Self {
+        Self::User(error.into())
+    }
+
+    /// The SQLSTATE that the server answered with, if an answer of the server is at the root.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        driver_error(self).and_then(|error| Some(error.code()?.code()))
+    }
+
+    /// Whether a later try may succeed, and repeating is safe: nothing was committed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoHost(_)
+            | Self::QueueFull(_)
+            | Self::Invalidated { .. }
+            | Self::TxDeadline { .. }
+            | Self::RetriesExhausted { .. } => true,
+            Self::Postgres(_) | Self::User(_) => self.disposition() != Disposition::Fail,
+            Self::Config(_)
+            | Self::Connect(_)
+            | Self::Closed
+            | Self::Unknown(_)
+            | Self::RolledBack
+            | Self::EndedByClosure
+            | Self::Escaped => false,
+        }
+    }
+
+    /// The class that the AWS drivers give to such an error: `08S01` no failover in time, `08S02`
+    /// the connection was lost but the transaction can be repeated, `08007` whether the
+    /// transaction was committed is unknown.
+    #[must_use]
+    pub fn failover_class(&self) -> Option<&'static str> {
+        match self {
+            Self::NoHost(_) | Self::TxDeadline { .. } => Some("08S01"),
+            Self::Invalidated { .. } => Some("08S02"),
+            Self::Unknown(_) => Some("08007"),
+            Self::RetriesExhausted { source, .. } => source.failover_class(),
+            Self::Postgres(error) if is_connection_loss(error) => Some("08S02"),
+            _ => None,
+        }
+    }
+
+    /// What to do after this error, if it ended a transaction before COMMIT was sent.
+    pub(crate) fn disposition(&self) -> Disposition {
+        match self {
+            Self::Invalidated { .. } => Disposition::WaitTopology,
+            Self::Postgres(_) | Self::User(_) => driver_error(self)
+                .map_or(Disposition::Fail, |error| {
+                    Disposition::of_driver(error, TxPhase::Open)
+                }),
+            _ => Disposition::Fail,
+        }
+    }
+}
+
+/// The driver's error at the root of another error, however deep.
+pub(crate) fn driver_error<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a tokio_postgres::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<tokio_postgres::Error>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => fmt::Display::fmt(error, f),
+            Self::NoHost(error) => fmt::Display::fmt(error, f),
+            Self::QueueFull(error) => fmt::Display::fmt(error, f),
+            Self::Connect(error) => fmt::Display::fmt(error, f),
+            Self::Closed => f.write_str("the pool is closed: build a new one to go on"),
+            Self::Postgres(error) => match error.as_db_error() {
+                Some(db) => write!(
+                    f,
+                    "the server answered {}: {}",
+                    db.code().code(),
+                    db.message()
+                ),
+                None => fmt::Display::fmt(error, f),
+            },
+            Self::Invalidated { host } => write!(
+                f,
+                "{host} was invalidated while the transaction ran there; nothing was committed, \
+                 repeat it"
+            ),
+            Self::Unknown(in_doubt) => fmt::Display::fmt(in_doubt, f),
+            Self::RolledBack => f.write_str(
+                "the transaction was rolled back at COMMIT because a statement in it had failed; \
+                 return that statement's error from the closure, or use a savepoint",
+            ),
+            Self::EndedByClosure => f.write_str(
+                "the closure ended the transaction by itself; leave BEGIN, COMMIT and ROLLBACK to \
+                 run_tx",
+            ),
+            Self::Escaped => f.write_str(
+                "the transaction handle was kept beyond its closure, so nothing was committed; \
+                 drop it before the closure returns",
+            ),
+            Self::TxDeadline {
+                elapsed, attempts, ..
+            } => write!(
+                f,
+                "the transaction's deadline passed after {elapsed:.1?} and {attempts} attempts; \
+                 nothing was committed"
+            ),
+            Self::RetriesExhausted {
+                attempts,
+                budget: false,
+                source,
+            } => write!(
+                f,
+                "given up after {attempts} attempts, nothing was committed; the last one: {source}"
+            ),
+            Self::RetriesExhausted {
+                attempts, source, ..
+            } => write!(
+                f,
+                "given up after {attempts} attempts because the pool's retry budget is spent, \
+                 nothing was committed; the last one: {source}"
+            ),
+            Self::User(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::NoHost(error) => error.source(),
+            Self::QueueFull(_) => None,
+            Self::Connect(error) => error.source(),
+            Self::Postgres(error) => Some(error),
+            Self::Unknown(in_doubt) => in_doubt.source(),
+            Self::TxDeadline { source, .. } => source
+                .as_deref()
+                .map(|error| error as &(dyn StdError + 'static)),
+            Self::RetriesExhausted { source, .. } => Some(source.as_ref()),
+            Self::User(error) => Some(error.as_ref()),
+            Self::Closed
+            | Self::Invalidated { .. }
+            | Self::RolledBack
+            | Self::EndedByClosure
+            | Self::Escaped => None,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// No host was usable for a checkout until its deadline: what was seen on each.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NoHost {
+    /// What the checkout asked for.
+    pub target: Target,
+    /// How long it waited.
+    pub waited: Duration,
+    /// One line a host: what was last seen there.
+    pub seen: Vec<String>,
+    pub(crate) source: Option<BoxError>,
+}
+
+impl fmt::Display for NoHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no host was usable as {} within {:.1?}; seen: {}",
+            self.target,
+            self.waited,
+            self.seen.join("; ")
+        )?;
+        if let Some(source) = &self.source {
+            write!(f, "; the last connection failed: {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for NoHost {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|error| error.as_ref() as _)
+    }
+}
+
+/// All connections of a host were in use until the checkout's deadline.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QueueFull {
+    /// The host.
+    pub host: HostAddr,
+    /// How long the checkout waited.
+    pub waited: Duration,
+    /// How many connections the sub-pool has.
+    pub size: usize,
+    /// How many it may have.
+    pub max_size: usize,
+    /// How many checkouts are waiting with this one.
+    pub waiting: usize,
+}
+
+impl fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no connection to {} became free within {:.1?}: {} of {} are open, {} checkouts wait; \
+             raise the pool's size, or look for connections that are held too long",
+            self.host, self.waited, self.size, self.max_size, self.waiting
+        )
+    }
+}
+
+/// A host refused a connection for a reason that waiting does not cure.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ConnectError {
+    /// The host.
+    pub host: HostAddr,
+    pub(crate) source: BoxError,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot open a session on {}: ", self.host)?;
+        match driver_error(self.source.as_ref()).and_then(tokio_postgres::Error::as_db_error) {
+            Some(db) => write!(f, "{} ({})", db.message(), db.code().code()),
+            None => fmt::Display::fmt(&self.source, f),
+        }
+    }
+}
+
+impl StdError for ConnectError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.source.as_ref())
+    }
+}
+
+/// A COMMIT that was sent and never answered.
+///
+/// The transaction may have been committed or not: look in the data before you repeat it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct InDoubt {
+    /// The host that COMMIT was sent to.
+    pub host: HostAddr,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    pub(crate) source: Option<BoxError>,
+}
+
+impl fmt::Display for InDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "COMMIT was sent to {} and not answered, so the transaction may have happened or not; \
+             look for its effect before you repeat it",
+            self.host
+        )
+    }
+}
+
+impl StdError for InDoubt {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|error| error.as_ref() as _)
+    }
+}

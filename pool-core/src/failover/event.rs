@@ -1,0 +1,184 @@
+//! What the application can watch.
+
+use std::{fmt, time::Duration};
+
+use crate::topology::{HostAddr, Role, Term};
+
+/// A change of the cluster that somebody may want to log, count or alert on.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) {
+/// use leadpool::Event;
+///
+/// let mut events = pool.cluster().events();
+/// while let Some(event) = events.next().await {
+///     if let Event::WriterChanged { to: Some(host), .. } = event {
+///         println!("writes now go to {host}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Writes go to another host, or to none (`to` is `None`) until there is one.
+    #[non_exhaustive]
+    WriterChanged {
+        /// The writer before, if there was one.
+        from: Option<HostAddr>,
+        /// The writer now, if there is one.
+        to: Option<HostAddr>,
+        /// The term of the new writer.
+        term: Option<Term>,
+        /// How long there was no writer, when this ends it.
+        gap: Option<Duration>,
+    },
+    /// A primary has become a standby, by its own word.
+    #[non_exhaustive]
+    Demoted {
+        /// The host.
+        host: HostAddr,
+    },
+    /// A host claims to be primary with a term lower than one already seen: it gets no writes.
+    #[non_exhaustive]
+    Fenced {
+        /// The host.
+        host: HostAddr,
+        /// The term that it claims.
+        term: Term,
+        /// The highest term seen.
+        highest: Term,
+    },
+    /// Several hosts claim to be primary and the term can't order them.
+    #[non_exhaustive]
+    Contested {
+        /// The hosts with such claims.
+        hosts: Vec<HostAddr>,
+    },
+    /// A host answers (again).
+    #[non_exhaustive]
+    HostUp {
+        /// The host.
+        host: HostAddr,
+        /// Its role.
+        role: Role,
+    },
+    /// A probe of a host is overdue or failed without proof of a loss.
+    #[non_exhaustive]
+    HostSuspect {
+        /// The host.
+        host: HostAddr,
+        /// What was seen.
+        problem: String,
+    },
+    /// A host refuses connections or was silent beyond the limit.
+    #[non_exhaustive]
+    HostDown {
+        /// The host.
+        host: HostAddr,
+        /// What was seen.
+        problem: String,
+    },
+    /// A host is the primary but accepts no writes.
+    #[non_exhaustive]
+    PrimaryReadOnly {
+        /// The host.
+        host: HostAddr,
+    },
+    /// Connections to a host became unusable.
+    #[non_exhaustive]
+    Invalidated {
+        /// The host.
+        host: HostAddr,
+        /// The last generation concerned.
+        generation: u64,
+        /// Whether connections that are checked out were aborted too; otherwise they may finish
+        /// and are closed on return.
+        aborted: bool,
+        /// Why.
+        reason: Invalidation,
+    },
+    /// A host belongs to another cluster and is not used.
+    #[non_exhaustive]
+    ForeignHost {
+        /// The host.
+        host: HostAddr,
+        /// Its system identifier.
+        system_identifier: u64,
+        /// The system identifier of this cluster.
+        expected: u64,
+    },
+    /// A host joined the cluster.
+    #[non_exhaustive]
+    HostAdded {
+        /// The host.
+        host: HostAddr,
+    },
+    /// A host left the cluster.
+    #[non_exhaustive]
+    HostRemoved {
+        /// The host.
+        host: HostAddr,
+    },
+    /// The highest term was forgotten, by an operator or by the configured time.
+    #[non_exhaustive]
+    TermForgotten {
+        /// The term that was forgotten.
+        term: Term,
+    },
+    /// Events were lost because this receiver was too slow.
+    #[non_exhaustive]
+    Missed {
+        /// How many.
+        count: u64,
+    },
+    /// A background task failed and was started again.
+    #[non_exhaustive]
+    TaskRestarted {
+        /// Which one.
+        task: String,
+    },
+    /// A discovery could not tell the hosts; those known stay as they are.
+    #[non_exhaustive]
+    DiscoveryFailed {
+        /// What it said.
+        problem: String,
+    },
+}
+
+/// Why connections became unusable.
+///
+/// ```
+/// use leadpool::failover::Invalidation;
+///
+/// assert_eq!(Invalidation::Fenced.to_string(), "fenced");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Invalidation {
+    /// The host said that it is a standby now.
+    Demoted,
+    /// A primary with a higher term was seen.
+    Fenced,
+    /// The host refuses connections.
+    Refused,
+    /// The host was silent beyond the limit.
+    Silent,
+    /// The host belongs to another cluster.
+    Foreign,
+    /// Another host became the writer after this one was lost.
+    Superseded,
+}
+
+impl fmt::Display for Invalidation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Demoted => "demoted",
+            Self::Fenced => "fenced",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::Foreign => "foreign",
+            Self::Superseded => "superseded",
+        })
+    }
+}

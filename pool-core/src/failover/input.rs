@@ -1,0 +1,163 @@
+//! What the machine is told.
+
+use std::{fmt, time::Duration};
+
+use crate::topology::{HostAddr, Lsn, Term};
+
+/// One thing that happened, told to [`Machine::handle`](super::Machine::handle).
+///
+/// ```
+/// use leadpool::failover::{Failure, Input};
+/// use leadpool::HostAddr;
+///
+/// let input = Input::Failed { host: HostAddr::new("db1", 5432), failure: Failure::Refused };
+/// assert!(matches!(input, Input::Failed { .. }));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Input {
+    /// A discovery says these are the hosts. A hint: it changes whom the monitor asks, never who
+    /// is primary.
+    Discovered {
+        /// All hosts that it knows, in order of preference.
+        hosts: Vec<HostAddr>,
+    },
+    /// A host answered a probe.
+    Answered {
+        /// Who answered.
+        host: HostAddr,
+        /// What it said of itself.
+        answer: Answer,
+    },
+    /// A probe of a host failed.
+    Failed {
+        /// Who was asked.
+        host: HostAddr,
+        /// How it failed.
+        failure: Failure,
+    },
+    /// A connection of the application saw something that may matter.
+    Reported {
+        /// The host of the connection.
+        host: HostAddr,
+        /// The generation that the connection was opened under.
+        generation: u64,
+        /// What it saw.
+        report: Report,
+    },
+    /// Whether the application has been writing lately.
+    Writing(bool),
+    /// An operator says that the highest term was a mistake.
+    ForgetTerm,
+    /// Time has passed.
+    Tick,
+}
+
+/// What a host says of itself in answer to a probe.
+///
+/// ```
+/// use leadpool::failover::Answer;
+/// use leadpool::topology::Term;
+///
+/// let answer = Answer::primary(Term::from_timeline(3));
+/// assert!(!answer.recovering && !answer.read_only);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// `pg_is_in_recovery()`.
+    pub recovering: bool,
+    /// `transaction_read_only` of a plain transaction.
+    pub read_only: bool,
+    /// The term of a primary; a standby has none that an ordinary user can trust.
+    pub term: Option<Term>,
+    /// Where a primary inserts WAL, or up to where a standby has replayed it.
+    pub position: Option<Lsn>,
+    /// `system_identifier` of `pg_control_system()`; `None` where the provider revoked it.
+    pub system_identifier: Option<u64>,
+    /// `pg_postmaster_start_time()` in microseconds since 1970: with the system identifier it
+    /// tells whether two addresses lead to the same server.
+    pub started_at: Option<i64>,
+    /// How long the answer took.
+    pub round_trip: Option<Duration>,
+}
+
+impl Answer {
+    /// The answer of a writable primary.
+    #[must_use]
+    pub fn primary(term: Term) -> Self {
+        Self {
+            term: Some(term),
+            ..Self::default()
+        }
+    }
+
+    /// The answer of a standby.
+    #[must_use]
+    pub fn standby() -> Self {
+        Self {
+            recovering: true,
+            read_only: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a probe failed.
+///
+/// ```
+/// use leadpool::failover::Failure;
+///
+/// assert_eq!(Failure::Refused.to_string(), "connection refused");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Nothing listens, or the server says that it is starting, stopping or recovering: no new
+    /// session can be had there now.
+    Refused,
+    /// The server told why it takes no session now (57P03).
+    NotAccepting(String),
+    /// No answer yet; the probe goes on.
+    Silent,
+    /// Something failed on the way (name resolution, route, reset): proves nothing.
+    Unreachable(String),
+    /// The server is alive, but would not let the monitor in (authentication, too many
+    /// connections): proves nothing about its role.
+    Denied(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::Silent => f.write_str("no answer in time"),
+            Self::NotAccepting(text) | Self::Unreachable(text) | Self::Denied(text) => {
+                f.write_str(text)
+            }
+        }
+    }
+}
+
+/// What a connection of the application saw. Reports never change a role: they make the monitor
+/// look at once, and only the host's own answer to that look counts.
+///
+/// ```
+/// use leadpool::failover::Report;
+///
+/// assert_ne!(Report::ConnectionLost, Report::RoleChanged);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Report {
+    /// A connection ended although nobody closed it, or the server said it is going (57P0x).
+    ConnectionLost,
+    /// A connection could not be opened.
+    ConnectFailed,
+    /// `in_hot_standby` or `default_transaction_read_only` was reported with an unexpected value.
+    RoleChanged,
+    /// A write was refused as read-only (25006).
+    WriteRefused,
+    /// A statement or a checkout has been waiting for long.
+    Slow,
+}

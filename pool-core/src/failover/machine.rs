@@ -1,0 +1,451 @@
+//! The state machine: inputs to topology and actions.
+
+use std::time::Duration;
+
+use super::{
+    Event, Input, Pace,
+    claim::{self, Claim, Verdict},
+    record::Record,
+};
+use crate::{
+    config::MonitorSettings,
+    topology::{Health, HostAddr, HostView, Phase, Role, Term, Topology},
+};
+
+/// What the shell has to do after an input.
+///
+/// ```
+/// use leadpool::failover::Action;
+/// use leadpool::HostAddr;
+///
+/// assert_ne!(
+///     Action::Probe(HostAddr::new("db1", 5432)),
+///     Action::Watch(HostAddr::new("db1", 5432)),
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Begin to probe this host.
+    Watch(HostAddr),
+    /// Stop probing this host: it left the cluster.
+    Unwatch(HostAddr),
+    /// Probe this host at once.
+    Probe(HostAddr),
+    /// Tell the application.
+    Emit(Event),
+}
+
+/// The topology logic: a pure function of its inputs.
+///
+/// Time is given as the duration since some fixed start; a time earlier than one given before
+/// counts as that one.
+///
+/// ```
+/// use std::time::Duration;
+/// use leadpool::{Config, HostAddr};
+/// use leadpool::failover::{Answer, Input, Machine};
+/// use leadpool::topology::Term;
+///
+/// let config = Config::from_url("postgres://db1,db2/shop")?;
+/// let mut machine = Machine::new(config.hosts(), config.monitor().clone());
+/// let (db1, db2) = (HostAddr::new("db1", 5432), HostAddr::new("db2", 5432));
+///
+/// let ms = Duration::from_millis;
+/// machine.handle(ms(1), Input::Answered { host: db2.clone(), answer: Answer::standby() });
+/// let answer = Answer::primary(Term::from_timeline(1));
+/// machine.handle(ms(2), Input::Answered { host: db1.clone(), answer });
+/// assert_eq!(machine.topology().writer, Some(db1.clone()));
+///
+/// // db2 is promoted: db1's claim is now one of a lower term, whatever db1 says.
+/// let answer = Answer::primary(Term::from_timeline(2));
+/// machine.handle(ms(3), Input::Answered { host: db2.clone(), answer });
+/// assert_eq!(machine.topology().writer, Some(db2));
+/// assert!(machine.topology().host(&db1).is_some_and(|host| host.fenced));
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Machine {
+    settings: MonitorSettings,
+    records: Vec<Record>,
+    now: Duration,
+    epoch: u64,
+    phase: Phase,
+    writer: Option<HostAddr>,
+    /// The highest term, and when a host last showed it.
+    highest: Option<(Term, Duration)>,
+    system_identifier: Option<u64>,
+    /// Since when there has been no writer that answers.
+    trouble_since: Option<Duration>,
+    /// There has been a writer, or every host had the chance to answer.
+    settled: bool,
+    /// When one writer last took over from another.
+    changed_at: Option<Duration>,
+    had_writer: bool,
+    writing: bool,
+}
+
+impl Machine {
+    /// A machine that knows the names of some hosts, and nothing else.
+    #[must_use]
+    pub fn new(hosts: &[HostAddr], settings: MonitorSettings) -> Self {
+        Self {
+            settings,
+            records: hosts.iter().cloned().map(Record::new).collect(),
+            now: Duration::ZERO,
+            epoch: 0,
+            phase: Phase::Starting,
+            writer: None,
+            highest: None,
+            system_identifier: None,
+            trouble_since: Some(Duration::ZERO),
+            settled: false,
+            changed_at: None,
+            had_writer: false,
+            writing: false,
+        }
+    }
+
+    /// Takes in one input and says what to do.
+    ///
+    /// The order is fixed: the input changes what is known of its host, overdue hosts are given
+    /// up, claims are judged, and the phase follows from the judgement.
+    pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Action> {
+        self.now = self.now.max(now);
+        let before: Vec<HostView> = self.records.iter().map(|r| r.view.clone()).collect();
+        let (phase, writer) = (self.phase, self.writer.clone());
+        let mut actions = Vec::new();
+        let mut events = Vec::new();
+
+        self.apply(input, &mut actions, &mut events);
+        for record in &mut self.records {
+            record.expire(self.now, self.settings.silence_limit, &mut events);
+        }
+        self.elect(&mut events);
+
+        let same = phase == self.phase
+            && writer == self.writer
+            && before.len() == self.records.len()
+            && before
+                .iter()
+                .zip(&self.records)
+                .all(|(old, new)| matters_equal(old, &new.view));
+        if !same {
+            self.epoch += 1;
+        }
+        actions.extend(events.into_iter().map(Action::Emit));
+        actions
+    }
+
+    fn apply(&mut self, input: Input, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
+        match input {
+            Input::Answered { host, answer } => {
+                let known = self.known_identifier(&host);
+                let now = self.now;
+                let Some(record) = self.record(&host) else {
+                    return;
+                };
+                match (answer.system_identifier, known) {
+                    (Some(id), Some(expected)) if id != expected => {
+                        record.refuse(id, expected, events);
+                    }
+                    _ => record.answered(now, &answer, events),
+                }
+            }
+            Input::Failed { host, failure } => {
+                let now = self.now;
+                if let Some(record) = self.record(&host) {
+                    record.failed(now, &failure, events);
+                }
+            }
+            // A report is about the connection it came from. One of an older generation is about
+            // a host that has been judged since.
+            Input::Reported {
+                host, generation, ..
+            } => {
+                if self
+                    .record(&host)
+                    .is_some_and(|record| record.view.generation == generation)
+                {
+                    actions.push(Action::Probe(host));
+                }
+            }
+            Input::Discovered { hosts } => self.adopt(hosts, actions, events),
+            Input::Writing(writing) => self.writing = writing,
+            Input::ForgetTerm => self.forget(events),
+            Input::Tick => {}
+        }
+    }
+
+    fn record(&mut self, host: &HostAddr) -> Option<&mut Record> {
+        self.records.iter_mut().find(|r| r.view.addr == *host)
+    }
+
+    /// The system identifier that an answer of `host` must show. Before there has been a writer
+    /// it is what most other hosts showed, so that one stranger in the list, answering first,
+    /// does not make strangers of all others.
+    fn known_identifier(&self, host: &HostAddr) -> Option<u64> {
+        self.system_identifier.or_else(|| {
+            let ids: Vec<u64> = self
+                .records
+                .iter()
+                .filter(|record| record.view.addr != *host)
+                .filter_map(|record| record.system_identifier)
+                .collect();
+            let votes = |id: u64| ids.iter().filter(|other| **other == id).count();
+            ids.iter().copied().find(|id| votes(*id) > 1)
+        })
+    }
+
+    fn adopt(&mut self, hosts: Vec<HostAddr>, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
+        // A discovery that finds nobody has failed; it is no reason to forget everybody.
+        if hosts.is_empty() {
+            return;
+        }
+        self.records.retain(|record| {
+            let addr = &record.view.addr;
+            let stays = hosts.contains(addr);
+            if !stays {
+                actions.push(Action::Unwatch(addr.clone()));
+                events.push(Event::HostRemoved { host: addr.clone() });
+            }
+            stays
+        });
+        for host in hosts {
+            if self.record(&host).is_none() {
+                actions.push(Action::Watch(host.clone()));
+                events.push(Event::HostAdded { host: host.clone() });
+                self.records.push(Record::new(host));
+            }
+        }
+    }
+
+    fn forget(&mut self, events: &mut Vec<Event>) {
+        if let Some((term, _)) = self.highest.take() {
+            for record in &mut self.records {
+                record.view.fenced = false;
+            }
+            events.push(Event::TermForgotten { term });
+        }
+    }
+
+    fn elect(&mut self, events: &mut Vec<Event>) {
+        self.settle();
+        self.outvote_strangers(events);
+        let claims = self.claims();
+        self.remember_highest(&claims, events);
+        let highest = self.highest.map(|(term, _)| term);
+        for claim in &claims {
+            let record = &mut self.records[claim.host];
+            match (claim.term, highest) {
+                (Some(term), Some(highest)) if claim::is_fenced(claim, Some(highest)) => {
+                    record.fence(term, highest, events);
+                }
+                _ => record.view.fenced = false,
+            }
+        }
+
+        let current = self
+            .writer
+            .as_ref()
+            .and_then(|writer| self.records.iter().position(|r| r.view.addr == *writer));
+        let verdict = if self.settled {
+            claim::judge(&claims, highest, current, self.settings.contested)
+        } else {
+            Verdict::Nobody
+        };
+        self.conclude(&verdict, events);
+    }
+
+    /// The claims that stand. A host that is down has none; one that is overdue keeps its own.
+    fn claims(&self) -> Vec<Claim> {
+        self.records
+            .iter()
+            .enumerate()
+            .filter(|(_, record)| record.view.role == Role::Primary)
+            .map(|(host, record)| Claim {
+                host,
+                term: record.view.term,
+                fresh: record.view.health == Health::Up,
+                writable: !record.view.read_only,
+                incarnation: record.incarnation,
+            })
+            .collect()
+    }
+
+    fn remember_highest(&mut self, claims: &[Claim], events: &mut Vec<Event>) {
+        let claimed = claims.iter().filter_map(|claim| claim.term).max();
+        let seen_again = |highest: Option<(Term, Duration)>| match (claimed, highest) {
+            (Some(term), Some((highest, _))) if term < highest => None,
+            (term, _) => term,
+        };
+        if let (None, Some((_, seen)), Some(limit)) = (
+            seen_again(self.highest),
+            self.highest,
+            self.settings.forget_term_after,
+        ) {
+            if self.now.saturating_sub(seen) >= limit {
+                self.forget(events);
+            }
+        }
+        if let Some(term) = seen_again(self.highest) {
+            self.highest = Some((term, self.now));
+        }
+    }
+
+    /// Before the first writer: hosts with an identifier that most others do not share are
+    /// refused, also when they answered before those others. In a draw the host that the
+    /// configuration names first is right.
+    fn outvote_strangers(&mut self, events: &mut Vec<Event>) {
+        if self.system_identifier.is_some() {
+            return;
+        }
+        let ids: Vec<(usize, u64)> = self
+            .records
+            .iter()
+            .enumerate()
+            .filter_map(|(at, record)| Some((at, record.system_identifier?)))
+            .collect();
+        let votes = |id: u64| ids.iter().filter(|(_, other)| *other == id).count();
+        let Some(expected) = ids
+            .iter()
+            .map(|(_, id)| *id)
+            .rev()
+            .max_by_key(|id| votes(*id))
+        else {
+            return;
+        };
+        for (at, id) in ids.iter().copied() {
+            if id != expected && (self.settled || votes(id) < votes(expected)) {
+                self.records[at].refuse(id, expected, events);
+            }
+        }
+    }
+
+    /// Before the first writer all hosts get the chance to answer once: a stale primary that
+    /// happens to answer first must not be taken for the writer.
+    fn settle(&mut self) {
+        self.settled |=
+            self.now >= self.settings.settle || self.records.iter().all(|record| record.heard);
+    }
+
+    fn conclude(&mut self, verdict: &Verdict, events: &mut Vec<Event>) {
+        let writer = match verdict {
+            Verdict::Writer(at) => Some(*at),
+            Verdict::Nobody | Verdict::Contested(_) => None,
+        };
+        let phase = match verdict {
+            Verdict::Writer(at) if self.records[*at].view.health == Health::Up => Phase::Stable,
+            Verdict::Writer(_) => Phase::Suspect,
+            Verdict::Contested(_) => Phase::Contested,
+            Verdict::Nobody if self.settled => Phase::NoPrimary,
+            Verdict::Nobody => Phase::Starting,
+        };
+        if let (Verdict::Contested(hosts), false) = (verdict, self.phase == Phase::Contested) {
+            events.push(Event::Contested {
+                hosts: hosts
+                    .iter()
+                    .map(|at| self.records[*at].view.addr.clone())
+                    .collect(),
+            });
+        }
+
+        let to = writer.map(|at| self.records[at].view.addr.clone());
+        if to != self.writer {
+            let from = std::mem::replace(&mut self.writer, to.clone());
+            let gap = self
+                .trouble_since
+                .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
+            let mut term = None;
+            if let Some(at) = writer {
+                if std::mem::replace(&mut self.had_writer, true) {
+                    self.changed_at = Some(self.now);
+                }
+                self.system_identifier = self
+                    .system_identifier
+                    .or(self.records[at].system_identifier);
+                term = self.records[at].view.term;
+                for (other, record) in self.records.iter_mut().enumerate() {
+                    if other != at {
+                        record.supersede(events);
+                    }
+                }
+            }
+            events.push(Event::WriterChanged {
+                gap: to.as_ref().map(|_| gap),
+                from,
+                to,
+                term,
+            });
+        }
+        self.trouble_since = match phase {
+            Phase::Stable => None,
+            _ => Some(self.trouble_since.unwrap_or(self.now)),
+        };
+        self.phase = phase;
+    }
+
+    /// The picture as it is now.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        Topology {
+            epoch: self.epoch,
+            phase: self.phase,
+            writer: self.writer.clone(),
+            term: self.highest.map(|(term, _)| term),
+            system_identifier: self.system_identifier,
+            hosts: self.records.iter().map(|r| r.view.clone()).collect(),
+        }
+    }
+
+    /// How often the hosts are to be asked from `now` on.
+    #[must_use]
+    pub fn pace(&self, now: Duration) -> Pace {
+        match (self.trouble_since, self.changed_at) {
+            (Some(since), _) => Pace::Urgent { since },
+            (None, Some(at)) if now.saturating_sub(at) < self.settings.fast_after_change => {
+                Pace::AfterChange
+            }
+            (None, _) if self.writing => Pace::Writing,
+            (None, _) => Pace::Idle,
+        }
+    }
+
+    /// When a [`Input::Tick`] is due, if nothing else happens before.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Duration> {
+        let settle = (!self.settled).then_some(self.settings.settle);
+        let calm = self
+            .changed_at
+            .map(|at| at + self.settings.fast_after_change)
+            .filter(|at| *at > self.now);
+        let forget = self
+            .highest
+            .zip(self.settings.forget_term_after)
+            .map(|((_, seen), limit)| seen + limit);
+        self.records
+            .iter()
+            .filter_map(|record| Some(record.unproven_since? + self.settings.silence_limit))
+            .chain(settle)
+            .chain(calm)
+            .chain(forget)
+            .min()
+    }
+}
+
+/// Compares what a checkout reads. Positions and latencies change with every probe and wake
+/// nobody.
+fn matters_equal(a: &HostView, b: &HostView) -> bool {
+    let key = |view: &HostView| {
+        (
+            view.role,
+            view.health,
+            view.generation,
+            view.aborted,
+            view.read_only,
+            view.fenced,
+            view.foreign,
+        )
+    };
+    a.addr == b.addr && key(a) == key(b)
+}

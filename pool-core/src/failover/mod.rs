@@ -1,0 +1,20 @@
+//! The failover logic as a pure state machine.
+//!
+//! Nothing here knows a clock, a socket or a task: time comes in as a number, and what comes out
+//! is a new [`Topology`](crate::topology::Topology) and a list of [`Action`]s. So a million
+//! failovers can be simulated in seconds, every order of events can be tested, and a failing seed
+//! replays. The monitor is the thin shell around it.
+//!
+//! Start reading at [`Machine::handle`]; who is primary is decided in `claim.rs`.
+
+mod claim;
+mod event;
+mod input;
+mod machine;
+mod pace;
+mod record;
+
+pub use event::{Event, Invalidation};
+pub use input::{Answer, Failure, Input, Report};
+pub use machine::{Action, Machine};
+pub use pace::Pace;

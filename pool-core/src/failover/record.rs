@@ -1,0 +1,231 @@
+//! What the machine keeps of one host, and how an answer or a failure changes it.
+
+use std::time::Duration;
+
+use super::{Answer, Event, Failure, Invalidation};
+use crate::topology::{Health, HostAddr, HostView, Role, Term};
+
+/// One host, with what only the machine needs to know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) view: HostView,
+    /// A probe has ended once, in whatever way.
+    pub(super) heard: bool,
+    /// Since when no probe has proved that the host lives.
+    pub(super) unproven_since: Option<Duration>,
+    /// Connections of older generations may still be checked out, not aborted.
+    draining: bool,
+    pub(super) system_identifier: Option<u64>,
+    /// System identifier and start time of the server behind the address.
+    pub(super) incarnation: Option<(u64, i64)>,
+}
+
+impl Record {
+    pub(super) fn new(addr: HostAddr) -> Self {
+        Self {
+            view: HostView {
+                addr,
+                role: Role::Unknown,
+                health: Health::Unknown,
+                generation: 1,
+                aborted: 0,
+                read_only: false,
+                fenced: false,
+                foreign: None,
+                term: None,
+                position: None,
+                round_trip: None,
+                last_answer: None,
+                problem: None,
+            },
+            heard: false,
+            unproven_since: None,
+            draining: false,
+            system_identifier: None,
+            incarnation: None,
+        }
+    }
+
+    /// Takes in the host's own word.
+    pub(super) fn answered(&mut self, now: Duration, answer: &Answer, events: &mut Vec<Event>) {
+        let role = if answer.recovering {
+            Role::Standby
+        } else {
+            Role::Primary
+        };
+        let was = self.view.role;
+        let back = self.view.health != Health::Up || self.view.foreign.is_some();
+
+        self.heard = true;
+        self.unproven_since = None;
+        self.system_identifier = answer.system_identifier;
+        self.incarnation = answer.system_identifier.zip(answer.started_at);
+        self.view.role = role;
+        self.view.health = Health::Up;
+        self.view.foreign = None;
+        self.view.term = answer.term.filter(|_| role == Role::Primary);
+        self.view.position = answer.position;
+        self.view.round_trip = answer.round_trip;
+        self.view.last_answer = Some(now);
+        self.view.problem = None;
+
+        let read_only = role == Role::Primary && answer.read_only;
+        if read_only && !self.view.read_only {
+            events.push(Event::PrimaryReadOnly {
+                host: self.view.addr.clone(),
+            });
+        }
+        self.view.read_only = read_only;
+        if role == Role::Primary {
+            // What it drains was opened on the primary that it still is.
+            self.draining = false;
+        } else {
+            self.view.fenced = false;
+            // Also when it was down in between: what is still checked out was opened on a primary.
+            if was == Role::Primary || self.draining {
+                events.push(Event::Demoted {
+                    host: self.view.addr.clone(),
+                });
+                self.invalidate(Invalidation::Demoted, events);
+            }
+        }
+        if back {
+            events.push(Event::HostUp {
+                host: self.view.addr.clone(),
+                role,
+            });
+        }
+    }
+
+    /// Takes in that a probe failed.
+    pub(super) fn failed(&mut self, now: Duration, failure: &Failure, events: &mut Vec<Event>) {
+        self.heard = true;
+        self.view.problem = Some(failure.to_string());
+        match failure {
+            Failure::Refused | Failure::NotAccepting(_) => {
+                self.unproven_since = None;
+                self.lose(Invalidation::Refused, events);
+            }
+            // Alive, but it would not say what it is: an old role stands, none is made.
+            Failure::Denied(_) => self.suspect(events),
+            Failure::Silent | Failure::Unreachable(_) => {
+                if self.view.health != Health::Down {
+                    self.unproven_since.get_or_insert(now);
+                    self.suspect(events);
+                }
+            }
+        }
+    }
+
+    fn suspect(&mut self, events: &mut Vec<Event>) {
+        if matches!(self.view.health, Health::Up | Health::Unknown) {
+            self.view.health = Health::Suspect;
+            events.push(Event::HostSuspect {
+                host: self.view.addr.clone(),
+                problem: self.view.problem.clone().unwrap_or_default(),
+            });
+        }
+    }
+
+    /// Gives the host up once it has proved nothing for `limit`.
+    pub(super) fn expire(&mut self, now: Duration, limit: Duration, events: &mut Vec<Event>) {
+        if self
+            .unproven_since
+            .is_some_and(|since| now.saturating_sub(since) >= limit)
+        {
+            self.unproven_since = None;
+            self.lose(Invalidation::Silent, events);
+        }
+    }
+
+    /// The host is gone. A refusal only drains: the kernel ends the connections of a dead process
+    /// by itself, and a server that shuts down smartly still answers those it has. Silence ends
+    /// nothing by itself, so there the connections are aborted.
+    fn lose(&mut self, reason: Invalidation, events: &mut Vec<Event>) {
+        if self.view.health == Health::Down {
+            return;
+        }
+        let used = self.view.role != Role::Unknown;
+        let was_primary = self.view.role == Role::Primary;
+        self.view.health = Health::Down;
+        self.view.role = Role::Unknown;
+        self.view.fenced = false;
+        self.view.read_only = false;
+        events.push(Event::HostDown {
+            host: self.view.addr.clone(),
+            problem: self.view.problem.clone().unwrap_or_default(),
+        });
+        if !used {
+            return;
+        }
+        if reason == Invalidation::Refused {
+            self.draining |= was_primary;
+            self.retire(false, reason, events);
+        } else {
+            self.invalidate(reason, events);
+        }
+    }
+
+    /// Marks a claim with a lower term.
+    pub(super) fn fence(&mut self, term: Term, highest: Term, events: &mut Vec<Event>) {
+        if !self.view.fenced {
+            self.view.fenced = true;
+            events.push(Event::Fenced {
+                host: self.view.addr.clone(),
+                term,
+                highest,
+            });
+            self.invalidate(Invalidation::Fenced, events);
+        }
+    }
+
+    /// Refuses a host of another cluster.
+    pub(super) fn refuse(&mut self, id: u64, expected: u64, events: &mut Vec<Event>) {
+        if self.view.foreign != Some(id) {
+            events.push(Event::ForeignHost {
+                host: self.view.addr.clone(),
+                system_identifier: id,
+                expected,
+            });
+            if self.view.role != Role::Unknown {
+                self.invalidate(Invalidation::Foreign, events);
+            }
+        }
+        self.heard = true;
+        self.unproven_since = None;
+        self.incarnation = None;
+        self.view.foreign = Some(id);
+        self.view.role = Role::Unknown;
+        self.view.health = Health::Up;
+        self.view.fenced = false;
+        self.view.read_only = false;
+        self.view.term = None;
+        self.view.problem = None;
+    }
+
+    /// Another host has become the writer: what this one still drains is aborted.
+    pub(super) fn supersede(&mut self, events: &mut Vec<Event>) {
+        if self.draining {
+            self.invalidate(Invalidation::Superseded, events);
+        }
+    }
+
+    fn invalidate(&mut self, reason: Invalidation, events: &mut Vec<Event>) {
+        self.draining = false;
+        self.retire(true, reason, events);
+    }
+
+    fn retire(&mut self, aborted: bool, reason: Invalidation, events: &mut Vec<Event>) {
+        let generation = self.view.generation;
+        self.view.generation += 1;
+        if aborted {
+            self.view.aborted = generation;
+        }
+        events.push(Event::Invalidated {
+            host: self.view.addr.clone(),
+            generation,
+            aborted,
+            reason,
+        });
+    }
+}

@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod discovery;
+pub mod error;
+pub mod failover;
+mod monitor;
+mod native;
+mod observe;
+mod pool;
+mod routing;
+pub mod topology;
+mod tx;
+
+pub use config::Config;
+pub use deadpool_postgres::{self, tokio_postgres};
+pub use error::Error;
+pub use failover::Event;
+pub use monitor::Cluster;
+pub use native::{Pool, PoolBuilder, Tx, TxBuilder};
+pub use observe::Events;
+pub use pool::{PoolCounts, Status, SubPoolStatus};
+pub use topology::{HostAddr, Target};
+pub use tx::{IsolationLevel, Replay, Retry};

@@ -1,0 +1,16 @@
+//! The shell around the state machine: probes the hosts, takes reports, publishes topologies.
+//!
+//! Tasks, all owned by [`worker::Worker`], which is owned by the [`Cluster`]:
+//! - the worker itself, the only one that changes the topology;
+//! - one prober a host, at the pace that the machine sets, or at once when its bell rings;
+//! - the discovery's, if it asks to be refreshed.
+
+mod cluster;
+mod prober;
+mod session;
+mod shared;
+mod worker;
+
+pub use cluster::Cluster;
+pub(crate) use cluster::Reporter;
+pub(crate) use shared::Follower;

@@ -1,0 +1,197 @@
+//! The task that asks one host.
+//!
+//! Each host has a prober of its own, so a host that is slow or silent delays no other. It keeps
+//! one connection open: a probe is then one round trip, and the end of the connection is noticed
+//! at once, also when nothing is due.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, interval_at, sleep_until},
+};
+use tokio_postgres::Config;
+
+use super::session::Session;
+use crate::{
+    config::MonitorSettings,
+    failover::{Answer, Failure, Pace},
+    topology::HostAddr,
+};
+
+/// How long one attempt may be silent before a fresh connection is tried, at first and at most:
+/// a connection that was cut off by the network never answers again, a fresh one may.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+/// The least time between two attempts to *open* a connection: each costs the server a process.
+const REOPEN: Duration = Duration::from_millis(10);
+/// The same after the server refused the login: it will hardly change its mind sooner.
+const REOPEN_DENIED: Duration = Duration::from_secs(1);
+
+/// What a prober found.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) host: HostAddr,
+    /// Counts the probes of this host.
+    pub(super) number: u64,
+    pub(super) result: Result<Answer, Failure>,
+    /// The probe is over; a silent one goes on.
+    pub(super) over: bool,
+}
+
+/// What the worker and a prober share.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    /// Rung to have the host probed at once.
+    pub(super) ring: Notify,
+    /// The number of the last probe that was begun.
+    pub(super) begun: AtomicU64,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub(super) struct Prober {
+    pub(super) host: HostAddr,
+    pub(super) driver: Config,
+    pub(super) settings: MonitorSettings,
+    pub(super) connect_timeout: Duration,
+    pub(super) pace: watch::Receiver<(Pace, Instant)>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) findings: mpsc::Sender<Finding>,
+}
+
+impl Prober {
+    /// Probes the host until the worker is gone.
+    pub(super) async fn run(mut self) {
+        let mut session = None;
+        let mut number = 0;
+        let mut patience = FIRST_ATTEMPT;
+        loop {
+            number += 1;
+            let begun = Instant::now();
+            self.bell.begun.store(number, Ordering::Release);
+            let result = self.probe(&mut session, number, patience).await;
+            patience = match result {
+                Err(Failure::Silent) => (patience * 2).min(self.connect_timeout),
+                _ => FIRST_ATTEMPT,
+            };
+            let spacing = match result {
+                Ok(_) => self.settings.fast_interval_min,
+                Err(Failure::Denied(_)) => REOPEN_DENIED,
+                Err(_) => REOPEN.max(self.settings.fast_interval_min),
+            };
+            let finding = Finding {
+                host: self.host.clone(),
+                number,
+                result,
+                over: true,
+            };
+            if self.findings.send(finding).await.is_err() {
+                return;
+            }
+            if self.rest(&mut session, begun, spacing).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One probe: over the open connection if there is one, else over a new one. Reports silence
+    /// while it lasts.
+    async fn probe(
+        &self,
+        session: &mut Option<Session>,
+        number: u64,
+        patience: Duration,
+    ) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let mut open = session.take();
+        let asking = async {
+            if let Some(mut old) = open.take() {
+                match old.probe().await {
+                    Ok(answer) => return Ok((old, answer)),
+                    Err(denied @ Failure::Denied(_)) => return Err(denied),
+                    // The connection broke; whether the host did, only a new one can tell.
+                    Err(_) => {}
+                }
+            }
+            let mut new = Session::open(&self.driver, self.connect_timeout).await?;
+            let answer = new.probe().await?;
+            Ok((new, answer))
+        };
+        let mut asking = std::pin::pin!(asking);
+        let overdue = self.settings.suspect_after;
+        let mut silence = interval_at(begun + overdue, overdue);
+        loop {
+            tokio::select! {
+                biased;
+                asked = &mut asking => {
+                    let (used, answer) = asked?;
+                    *session = Some(used);
+                    return Ok(answer);
+                }
+                _ = silence.tick() => {
+                    if begun.elapsed() >= patience {
+                        return Err(Failure::Silent);
+                    }
+                    let finding = Finding {
+                        host: self.host.clone(),
+                        number,
+                        result: Err(Failure::Silent),
+                        over: false,
+                    };
+                    // A full channel holds enough to keep the worker busy; silence will be
+                    // reported again.
+                    drop(self.findings.try_send(finding));
+                }
+            }
+        }
+    }
+
+    /// Waits until the next probe is due: by the pace, by the bell, or because the connection
+    /// ended.
+    async fn rest(
+        &mut self,
+        session: &mut Option<Session>,
+        begun: Instant,
+        spacing: Duration,
+    ) -> Result<(), watch::error::RecvError> {
+        let jitter = jitter(&self.host, begun);
+        loop {
+            let (pace, start) = *self.pace.borrow_and_update();
+            let interval = pace.interval(start.elapsed(), &self.settings);
+            // Only ever longer: the idle pace promises at most one probe an interval.
+            let due = begun + interval.mul_f64(1.0 + jitter).max(spacing);
+            let ended = async {
+                match session.as_mut() {
+                    Some(session) => session.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = ended => *session = None,
+                () = self.bell.ring.notified() => {}
+                () = sleep_until(due) => return Ok(()),
+                changed = self.pace.changed() => {
+                    changed?;
+                    continue;
+                }
+            }
+            sleep_until(begun + spacing).await;
+            return Ok(());
+        }
+    }
+}
+
+/// A number in 0..0.1 that differs between hosts, processes and moments.
+fn jitter(host: &HostAddr, at: Instant) -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+
+    let hash = RandomState::new().hash_one((host, at));
+    f64::from((hash % 1000) as u16) / 10_000.0
+}

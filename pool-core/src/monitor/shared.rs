@@ -1,0 +1,113 @@
+//! What the monitor shares with everybody: the newest topology, and who is to be told.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::topology::Topology;
+
+/// Someone who has to act on a new topology before anybody is told of it: the sub-pools.
+pub(crate) trait Follower: Send + Sync {
+    /// Acts on the topology. Called by the monitor, one after the other: must not block.
+    fn follow(&self, topology: &Arc<Topology>);
+}
+
+/// The newest topology and its readers.
+pub(crate) struct Shared {
+    topology: ArcSwap<Topology>,
+    followers: Mutex<Vec<Weak<dyn Follower>>>,
+    /// The epoch, for those who wait for a change.
+    epoch: watch::Sender<u64>,
+    /// Set by checkouts of the writer, cleared by the worker.
+    writing: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(topology: Topology) -> Self {
+        Self {
+            epoch: watch::Sender::new(topology.epoch),
+            topology: ArcSwap::from_pointee(topology),
+            followers: Mutex::new(Vec::new()),
+            writing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The newest topology.
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// Wakes when the epoch changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+
+    /// Adds a follower, which sees the newest topology at once and every later one.
+    pub(crate) fn attach(&self, follower: &Arc<impl Follower + 'static>) {
+        // Under the lock, so that no topology falls between the first look and the entry.
+        let mut followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        follower.follow(&self.topology());
+        let weak: Weak<dyn Follower> = Arc::downgrade(&(follower.clone() as Arc<dyn Follower>));
+        followers.push(weak);
+    }
+
+    /// Tells those who wait for a change that none will come.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.epoch.send_modify(|_| {});
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn publish(&self, topology: Arc<Topology>) {
+        let mut followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let epoch = topology.epoch;
+        self.topology.store(topology.clone());
+        if *self.epoch.borrow() == epoch {
+            return;
+        }
+        followers.retain(|follower| match follower.upgrade() {
+            Some(follower) => {
+                follower.follow(&topology);
+                true
+            }
+            None => false,
+        });
+        drop(followers);
+        self.epoch.send_replace(epoch);
+    }
+
+    /// Notes that the application writes; whether the monitor has to be told.
+    pub(crate) fn note_writing(&self) -> bool {
+        !self.writing.load(Ordering::Relaxed) && !self.writing.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn take_writing(&self) -> bool {
+        self.writing.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("topology", &self.topology)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,370 @@
+//! The one task that owns the topology.
+//!
+//! It alone changes the [`Machine`]; everybody else reads snapshots. It owns the probers (a task
+//! a host) and the discovery's, and ends them when it ends.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    prober::{Bell, Finding, Prober},
+    shared::Shared,
+};
+use crate::{
+    config::Config,
+    discovery::Discovery,
+    failover::{Action, Event, Input, Machine, Pace, Report},
+    topology::{HostAddr, Topology},
+};
+
+/// How long the application counts as writing after its last checkout of the writer.
+const WRITING_LASTS: Duration = Duration::from_secs(2);
+
+/// How long to rest after a panic, so that one that comes back does not spin.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the worker is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A connection of the application saw something.
+    Report {
+        host: HostAddr,
+        generation: u64,
+        report: Report,
+        /// Answered after a probe that began later has ended.
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// The application has begun to write.
+    Writing,
+    /// An operator's order.
+    ForgetTerm,
+}
+
+#[derive(Debug)]
+struct Watched {
+    bell: Arc<Bell>,
+    task: AbortHandle,
+    /// Those who wait for a probe with a number greater than theirs.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+/// The worker's state.
+#[derive(Debug)]
+pub(super) struct Worker {
+    config: Arc<Config>,
+    discovery: Arc<dyn Discovery>,
+    shared: Arc<Shared>,
+    events: broadcast::Sender<Event>,
+    machine: Machine,
+    start: Instant,
+    watched: HashMap<HostAddr, Watched>,
+    tasks: JoinSet<Ended>,
+    pace: watch::Sender<(Pace, Instant)>,
+    findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
+    discovered: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    writing_until: Option<Instant>,
+}
+
+/// Which task ended.
+#[derive(Debug)]
+enum Ended {
+    Prober(HostAddr),
+    Discovery,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: Arc<Config>,
+        discovery: Arc<dyn Discovery>,
+        shared: Arc<Shared>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        let start = Instant::now();
+        let machine = Machine::new(config.hosts(), config.monitor().clone());
+        let pace = machine.pace(Duration::ZERO);
+        Self {
+            machine,
+            start,
+            watched: HashMap::new(),
+            tasks: JoinSet::new(),
+            pace: watch::Sender::new((pace, start)),
+            findings: mpsc::channel(64),
+            discovered: mpsc::channel(1),
+            writing_until: None,
+            config,
+            discovery,
+            shared,
+            events,
+        }
+    }
+
+    /// Works until all senders of requests are gone. A panic is told and survived: what has been
+    /// learnt, the highest term above all, must outlive it.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        for host in self.config.hosts().to_vec() {
+            self.watch(host);
+        }
+        self.spawn_discovery();
+        while AssertUnwindSafe(self.work(&mut requests))
+            .catch_unwind()
+            .await
+            .is_err()
+        {
+            let task = "monitor".to_owned();
+            self.emit(Event::TaskRestarted { task });
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    async fn work(&mut self, requests: &mut mpsc::Receiver<Request>) {
+        loop {
+            let tick = self.next_tick();
+            tokio::select! {
+                biased;
+                Some(finding) = self.findings.1.recv() => self.found(finding),
+                request = requests.recv() => match request {
+                    Some(request) => self.asked(request),
+                    None => return,
+                },
+                Some(input) = self.discovered.1.recv() => self.handle(input),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                () = sleep_until(tick) => self.tick(),
+            }
+        }
+    }
+
+    fn next_tick(&self) -> Instant {
+        let machine = self.machine.next_tick().map(|at| self.start + at);
+        machine
+            .into_iter()
+            .chain(self.writing_until)
+            .min()
+            // Far enough to cost nothing, near enough for any clock.
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn tick(&mut self) {
+        if self
+            .writing_until
+            .is_some_and(|until| until <= Instant::now())
+        {
+            // Cleared first: a checkout that comes now sets it again and asks again.
+            if self.shared.take_writing() {
+                self.writing_until = Some(Instant::now() + WRITING_LASTS);
+            } else {
+                self.writing_until = None;
+                self.handle(Input::Writing(false));
+            }
+        }
+        self.handle(Input::Tick);
+    }
+
+    fn found(&mut self, finding: Finding) {
+        let Finding {
+            host,
+            number,
+            result,
+            over,
+        } = finding;
+        let input = match result {
+            Ok(answer) => Input::Answered {
+                host: host.clone(),
+                answer,
+            },
+            Err(failure) => Input::Failed {
+                host: host.clone(),
+                failure,
+            },
+        };
+        if self.watched.contains_key(&host) {
+            self.handle(input);
+        }
+        if let (Some(watched), true) = (self.watched.get_mut(&host), over) {
+            let (answered, still) = std::mem::take(&mut watched.waiting)
+                .into_iter()
+                .partition(|(after, _)| *after < number);
+            watched.waiting = still;
+            for (_, done) in answered as Vec<(u64, oneshot::Sender<()>)> {
+                // Who asked may have gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn asked(&mut self, request: Request) {
+        match request {
+            Request::Report {
+                host,
+                generation,
+                report,
+                done,
+            } => {
+                if let (Some(done), Some(watched)) = (done, self.watched.get_mut(&host)) {
+                    let begun = watched.bell.begun.load(Ordering::Acquire);
+                    watched.waiting.push((begun, done));
+                }
+                self.handle(Input::Reported {
+                    host,
+                    generation,
+                    report,
+                });
+            }
+            Request::Writing => {
+                if self.writing_until.is_none() {
+                    self.shared.take_writing();
+                    self.writing_until = Some(Instant::now() + WRITING_LASTS);
+                    self.handle(Input::Writing(true));
+                }
+            }
+            Request::ForgetTerm => self.handle(Input::ForgetTerm),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.start.elapsed();
+        let actions = self.machine.handle(now, input);
+        // The picture first: whoever reacts to what follows must find it.
+        self.publish();
+        for action in actions {
+            match action {
+                Action::Watch(host) => self.watch(host),
+                Action::Unwatch(host) => {
+                    if let Some(watched) = self.watched.remove(&host) {
+                        watched.task.abort();
+                    }
+                }
+                Action::Probe(host) => {
+                    if let Some(watched) = self.watched.get(&host) {
+                        watched.bell.ring.notify_one();
+                    }
+                }
+                Action::Emit(event) => self.emit(event),
+            }
+        }
+        let pace = self.machine.pace(now);
+        self.pace.send_if_modified(|(current, _)| {
+            let changed = *current != pace;
+            *current = pace;
+            changed
+        });
+    }
+
+    fn publish(&self) {
+        let topology: Topology = self.machine.topology();
+        self.shared.publish(Arc::new(topology));
+    }
+
+    fn emit(&self, event: Event) {
+        match &event {
+            Event::WriterChanged {
+                from,
+                to,
+                term,
+                gap,
+            } => tracing::info!(
+                target: "leadpool::failover",
+                from = from.as_ref().map(tracing::field::display),
+                to = to.as_ref().map(tracing::field::display),
+                term = term.map(|term| term.get()),
+                gap_ms = gap.map(|gap| gap.as_millis() as u64),
+                "writer changed"
+            ),
+            other => tracing::info!(target: "leadpool::failover", event = ?other),
+        }
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    fn watch(&mut self, host: HostAddr) {
+        let bell = Arc::new(Bell::default());
+        let mut driver = self.config.driver_config(&host);
+        driver.application_name("leadpool monitor");
+        let prober = Prober {
+            driver,
+            host: host.clone(),
+            settings: self.config.monitor().clone(),
+            connect_timeout: self.config.pool().connect_timeout,
+            pace: self.pace.subscribe(),
+            bell: bell.clone(),
+            findings: self.findings.0.clone(),
+        };
+        let ended = Ended::Prober(host.clone());
+        let task = self.tasks.spawn(async move {
+            prober.run().await;
+            ended
+        });
+        let waiting = Vec::new();
+        self.watched.insert(
+            host,
+            Watched {
+                bell,
+                task,
+                waiting,
+            },
+        );
+    }
+
+    fn spawn_discovery(&mut self) {
+        let discovery = self.discovery.clone();
+        let found = self.discovered.0.clone();
+        let events = self.events.clone();
+        let limit = self.config.pool().connect_timeout;
+        self.tasks.spawn(async move {
+            loop {
+                let problem = match tokio::time::timeout(limit, discovery.discover()).await {
+                    Ok(Ok(hosts)) => {
+                        if found.send(Input::Discovered { hosts }).await.is_err() {
+                            break;
+                        }
+                        None
+                    }
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some(format!("no answer within {limit:.1?}")),
+                };
+                if let Some(problem) = problem {
+                    let _ = events.send(Event::DiscoveryFailed { problem });
+                }
+                match discovery.refresh_interval() {
+                    Some(interval) => tokio::time::sleep(interval).await,
+                    None => break,
+                }
+            }
+            Ended::Discovery
+        });
+    }
+
+    /// A task of ours ended. A panic is told and the task begun anew; silence would leave a host
+    /// unwatched for ever.
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Ended), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((_, Ended::Prober(_) | Ended::Discovery)) => return,
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => error.id(),
+        };
+        let host = self
+            .watched
+            .iter()
+            .find(|(_, watched)| watched.task.id() == id)
+            .map(|(host, _)| host.clone());
+        let task = match &host {
+            Some(host) => format!("prober of {host}"),
+            None => "discovery".to_owned(),
+        };
+        self.emit(Event::TaskRestarted { task });
+        match host {
+            Some(host) => self.watch(host),
+            None => self.spawn_discovery(),
+        }
+    }
+}

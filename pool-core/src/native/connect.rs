@@ -1,0 +1,118 @@
+//! Opening a connection to one host, and the task that drives it.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use deadpool_postgres::Connect;
+use futures_util::future::BoxFuture;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket, tls::NoTlsStream};
+
+use crate::{failover::Report, pool::Generation};
+
+/// Reported at start-up since PostgreSQL 14, and again before the next ReadyForQuery after a
+/// change ([PostgreSQL documentation, section 55.2.7](https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC)).
+const RECOVERING: &str = "in_hot_standby";
+
+/// Opens connections for the pool of one host.
+pub(super) struct HostConnect {
+    pub(super) generation: Arc<Generation>,
+}
+
+impl Connect for HostConnect {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        Box::pin(open(&self.generation))
+    }
+}
+
+/// Opens a connection to the generation's host: admitted by its cap, within the connect timeout,
+/// and given up at once when the generation ends.
+///
+/// The role is read from what the server reports at start-up, so it costs no round trip. A
+/// standby where the writer should be is refused here, before anybody gets the connection.
+///
+/// # Errors
+///
+/// The driver's. Where the driver has no error for it (a timeout, a retired generation, a wrong
+/// role) a timeout, with the true reason noted in the generation.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes what it has opened.
+pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
+    let limit = generation.config().pool().connect_timeout;
+    let opening = async {
+        let _admitted = generation.admission().await;
+        let config = generation.config().driver_config(generation.host());
+        timeout(limit, config.connect(NoTls)).await
+    };
+    let opened = tokio::select! {
+        biased;
+        () = generation.retired() => {
+            return Err(refused(generation, "was invalidated while connecting"));
+        }
+        opened = opening => opened,
+    };
+    let (client, connection) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Err(error),
+        Err(_) => {
+            generation.report(Report::Slow);
+            return Err(refused(
+                generation,
+                &format!("gave no session within {limit:.1?}"),
+            ));
+        }
+    };
+    match (connection.parameter(RECOVERING), generation.is_writer()) {
+        (Some("on"), true) => {
+            generation.report(Report::RoleChanged);
+            return Err(refused(generation, "is in recovery"));
+        }
+        // A standby that was promoted a moment ago: good to know early.
+        (Some("off"), false) => generation.report(Report::RoleChanged),
+        _ => {}
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "owned by the client, and by its generation"
+    )]
+    let task = tokio::spawn(drive(connection, generation.clone()));
+    generation.own(task.abort_handle());
+    Ok((client, task))
+}
+
+fn refused(generation: &Generation, why: &str) -> Error {
+    generation.note_failure(format!("{} {why}", generation.host()));
+    Error::__private_api_timeout()
+}
+
+/// Moves bytes until the connection ends, and tells the monitor what it sees on the way.
+async fn drive(mut connection: Connection<Socket, NoTlsStream>, generation: Arc<Generation>) {
+    let mut recovering = connection.parameter(RECOVERING) == Some("on");
+    let ended = poll_fn(|cx| {
+        loop {
+            let polled = connection.poll_message(cx);
+            // The driver keeps these parameters to itself: look after each turn.
+            let now = connection.parameter(RECOVERING) == Some("on");
+            if now != recovering {
+                recovering = now;
+                generation.report(Report::RoleChanged);
+            }
+            match polled {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(ended) => return Poll::Ready(ended),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    if let Some(Err(error)) = ended {
+        tracing::debug!(
+            target: "leadpool::monitor",
+            host = %generation.host(),
+            %error,
+            "connection lost"
+        );
+        generation.report(Report::ConnectionLost);
+    }
+}

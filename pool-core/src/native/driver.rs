@@ -1,0 +1,103 @@
+//! deadpool-postgres behind the seam.
+
+use std::sync::Arc;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType,
+};
+
+use super::connect::HostConnect;
+use crate::pool::{Driver, Generation, GetError, PoolCounts};
+
+/// The tokio-postgres driver, pooled by deadpool-postgres.
+#[derive(Debug)]
+pub(crate) struct Native;
+
+impl Driver for Native {
+    type Pool = Pool;
+    type Conn = Object;
+    type Error = tokio_postgres::Error;
+
+    fn open(&self, generation: &Arc<Generation>, size: usize) -> Pool {
+        let connect = HostConnect {
+            generation: generation.clone(),
+        };
+        let manager = Manager::from_connect(
+            generation.config().driver_config(generation.host()),
+            connect,
+            manager_config(),
+        );
+        // Without timeouts of its own: one deadline is kept around the whole checkout instead,
+        // which costs nothing while a connection is idle.
+        Pool::builder(manager)
+            .max_size(size)
+            .build()
+            .expect("invariant: building fails only for timeouts without a runtime, none are set")
+    }
+
+    async fn get(pool: &Pool) -> Result<Object, GetError<Self::Error>> {
+        pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => GetError::Connect(error),
+            PoolError::Closed
+            | PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle)
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_) => GetError::Closed,
+        })
+    }
+
+    fn close(pool: &Pool) {
+        pool.close();
+    }
+
+    fn discard(conn: Object) {
+        drop(Object::take(conn));
+    }
+
+    fn grow(pool: &Pool, size: usize) {
+        if size > pool.status().max_size {
+            pool.resize(size);
+        }
+    }
+
+    fn counts(pool: &Pool) -> PoolCounts {
+        let status = pool.status();
+        let mut counts = PoolCounts::default();
+        counts.max_size = status.max_size;
+        counts.size = status.size;
+        counts.idle = status.available;
+        counts.waiting = status.waiting;
+        counts
+    }
+
+    fn is_curable(error: &Self::Error) -> bool {
+        match error.code() {
+            // Too many connections, shutting down, starting up, and what proxies say instead.
+            Some(code) => {
+                let code = code.code();
+                code.starts_with("57P") || code.starts_with("08") || code == "53300"
+            }
+            None => !is_configuration(error),
+        }
+    }
+}
+
+/// Whether the error is about what was asked for, so that asking again is in vain.
+fn is_configuration(error: &tokio_postgres::Error) -> bool {
+    use std::error::Error as _;
+
+    let text = error.to_string();
+    let by_driver = text.starts_with("invalid configuration");
+    let by_login = text.starts_with("authentication error");
+    (by_driver || by_login)
+        && error
+            .source()
+            .is_none_or(|source| source.downcast_ref::<std::io::Error>().is_none())
+}
+
+/// A connection whose task has ended is recognised without a round trip; the rest is seen by the
+/// monitor.
+pub(super) fn manager_config() -> ManagerConfig {
+    ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    }
+}

@@ -1,0 +1,61 @@
+//! A real `deadpool_postgres::Pool` that follows the writer.
+
+use std::sync::Arc;
+
+use deadpool_postgres::{Connect, Hook, HookError, Manager, Pool, Runtime};
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Error};
+
+use super::{Native, connect, driver::manager_config};
+use crate::{pool::SubPools, topology::Target};
+
+/// Opens connections to whoever is the writer at that moment; waits while there is none.
+struct FollowWriter {
+    pools: Arc<SubPools<Native>>,
+}
+
+impl Connect for FollowWriter {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        Box::pin(async {
+            loop {
+                let generation = self.pools.wait_for_generation(Target::Primary).await;
+                match connect::open(&generation).await {
+                    Ok(opened) if !generation.is_retired() => return Ok(opened),
+                    // The writer has changed meanwhile: the next one, please.
+                    Ok((_, task)) => task.abort(),
+                    Err(_) if generation.is_retired() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+}
+
+/// Makes a pool for code that insists on the type. Objects of a former writer are dropped when
+/// they are about to be handed out again.
+pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
+    let settings = pools.cluster().config().pool();
+    let (size, timeout) = (settings.writer_size, settings.checkout_timeout);
+    let any = pools
+        .cluster()
+        .config()
+        .driver_config(&pools.cluster().config().hosts()[0]);
+    let hook_pools = pools.clone();
+    let of_this_writer = Hook::sync_fn(move |_, metrics| {
+        if hook_pools.is_of_this_writer(metrics.created) {
+            Ok(())
+        } else {
+            Err(HookError::message("opened under a former writer"))
+        }
+    });
+    let manager = Manager::from_connect(any, FollowWriter { pools }, manager_config());
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(timeout))
+        .create_timeout(Some(timeout))
+        .pre_recycle(of_this_writer)
+        .build()
+        .expect("invariant: building fails only for timeouts without a runtime, one is set")
+}

@@ -1,0 +1,5 @@
+//! What the application can watch.
+
+mod events;
+
+pub use events::Events;

@@ -1,0 +1,190 @@
+//! One generation of a host: its life between two invalidations.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::AbortHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    error::BoxError,
+    failover::Report,
+    monitor::{Cluster, Reporter},
+    topology::HostAddr,
+};
+
+/// One generation of a host. Everything that was opened under it shares this: when the host is
+/// invalidated it ends, for all of them at once, and the next one begins anew.
+pub(crate) struct Generation {
+    host: HostAddr,
+    number: u64,
+    config: Arc<Config>,
+    reporter: Reporter,
+    /// Set first, so that nothing is handed out any more once the next generation can be seen.
+    is_retired: AtomicBool,
+    retired: CancellationToken,
+    aborted: CancellationToken,
+    /// Whether the host is the writer, by the newest topology.
+    is_writer: AtomicBool,
+    /// The admission cap: how many connections are opened at the same time.
+    connects: Semaphore,
+    /// The tasks that drive open connections, to abort them with.
+    connections: Mutex<Vec<AbortHandle>>,
+    /// Why the last connection could not be opened.
+    failure: Mutex<Option<BoxError>>,
+}
+
+impl Generation {
+    pub(super) fn new(cluster: &Cluster, host: HostAddr, number: u64) -> Arc<Self> {
+        Arc::new(Self {
+            connects: Semaphore::new(cluster.config().pool().max_concurrent_connects),
+            config: cluster.config_arc(),
+            reporter: cluster.reporter(),
+            host,
+            number,
+            is_retired: AtomicBool::new(false),
+            retired: CancellationToken::new(),
+            aborted: CancellationToken::new(),
+            is_writer: AtomicBool::new(false),
+            connections: Mutex::new(Vec::new()),
+            failure: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn host(&self) -> &HostAddr {
+        &self.host
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether its connections are no longer handed out.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
+    }
+
+    /// Returns when its connections are no longer handed out.
+    pub(crate) async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
+    /// Returns when its connections are aborted.
+    pub(crate) async fn aborted(&self) {
+        self.aborted.cancelled().await;
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.aborted.is_cancelled()
+    }
+
+    /// First half of retiring: from here on nothing is handed out.
+    pub(super) fn mark_retired(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    /// Second half: ends what is being opened.
+    pub(super) fn retire(&self) {
+        self.mark_retired();
+        self.retired.cancel();
+    }
+
+    /// Ends what is checked out: queries in flight fail at once.
+    pub(super) fn abort(&self) {
+        self.retire();
+        self.aborted.cancel();
+        for task in self.lock_connections().drain(..) {
+            task.abort();
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn set_writer(&self, is_writer: bool) {
+        self.is_writer.store(is_writer, Ordering::Release);
+    }
+
+    pub(crate) fn is_writer(&self) -> bool {
+        self.is_writer.load(Ordering::Acquire)
+    }
+
+    /// Waits for the admission to open a connection, oldest first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue.
+    pub(crate) async fn admission(&self) -> SemaphorePermit<'_> {
+        match self.connects.acquire().await {
+            Ok(permit) => permit,
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Takes charge of a connection's task: it is aborted with the generation.
+    pub(crate) fn own(&self, task: AbortHandle) {
+        let mut connections = self.lock_connections();
+        if connections.len() == connections.capacity() {
+            connections.retain(|task| !task.is_finished());
+        }
+        connections.push(task);
+        // `abort` may have come and gone between the connection's opening and now.
+        if self.is_aborted() {
+            for task in connections.drain(..) {
+                task.abort();
+            }
+        }
+    }
+
+    fn lock_connections(&self) -> std::sync::MutexGuard<'_, Vec<AbortHandle>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn report(&self, report: Report) {
+        self.reporter.report(&self.host, self.number, report);
+    }
+
+    /// Has the host looked at, and waits until that has happened or `limit` has passed.
+    pub(crate) async fn verify(&self, report: Report, limit: Duration) {
+        self.reporter
+            .verify(&self.host, self.number, report, limit)
+            .await;
+    }
+
+    /// Notes why a connection could not be opened, for the error that a checkout may end with.
+    pub(crate) fn note_failure(&self, failure: impl Into<BoxError>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.into());
+    }
+
+    pub(super) fn take_failure(&self) -> Option<BoxError> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("host", &self.host)
+            .field("number", &self.number)
+            .field("retired", &self.is_retired())
+            .field("aborted", &self.is_aborted())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,341 @@
+//! The set of sub-pools, kept in step with the topology.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{Driver, Generation, Status, SubPoolStatus, gate::Gate};
+use crate::{
+    monitor::{Cluster, Follower},
+    routing::RoundRobin,
+    topology::{HostAddr, HostView, Target, Topology},
+};
+
+/// The pool of one host in one generation.
+pub(crate) struct SubPool<D: Driver> {
+    pub(crate) generation: Arc<Generation>,
+    pub(super) pool: D::Pool,
+}
+
+/// Where checkouts go: made anew with each topology that matters, read without a lock.
+pub(super) struct Routes<D: Driver> {
+    pub(super) writer: Option<Arc<SubPool<D>>>,
+    pub(super) readers: Vec<Arc<SubPool<D>>>,
+    pub(super) closed: bool,
+    /// Since when the writer is the writer.
+    writer_since: Instant,
+}
+
+/// All sub-pools of one pool.
+pub(crate) struct SubPools<D: Driver> {
+    pub(super) driver: D,
+    pub(super) cluster: Cluster,
+    pub(super) routes: ArcSwap<Routes<D>>,
+    members: Mutex<Members<D>>,
+    pub(super) readers: RoundRobin,
+    pub(super) gate: Gate,
+    /// Counts the routes, for those who wait for others.
+    pub(super) changed: watch::Sender<u64>,
+}
+
+struct Members<D: Driver> {
+    current: Vec<Arc<SubPool<D>>>,
+    /// Retired, but what is checked out there may still run.
+    draining: Vec<Weak<Generation>>,
+    topology: Arc<Topology>,
+    sizes: Sizes,
+    closed: bool,
+}
+
+/// How many connections each sub-pool may have.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    writer: usize,
+    reader: usize,
+}
+
+impl<D: Driver> SubPools<D> {
+    pub(crate) fn new(cluster: &Cluster, driver: D) -> Arc<Self> {
+        let settings = cluster.config().pool();
+        let pools = Arc::new(Self {
+            routes: ArcSwap::from_pointee(Routes {
+                writer: None,
+                readers: Vec::new(),
+                closed: false,
+                writer_since: Instant::now(),
+            }),
+            members: Mutex::new(Members {
+                current: Vec::new(),
+                draining: Vec::new(),
+                topology: cluster.topology(),
+                sizes: Sizes {
+                    writer: settings.writer_size,
+                    reader: settings.reader_size,
+                },
+                closed: false,
+            }),
+            driver,
+            cluster: cluster.clone(),
+            readers: RoundRobin::default(),
+            gate: Gate::new(),
+            changed: watch::Sender::new(0),
+        });
+        cluster.attach(&pools);
+        pools
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Whether an object made at `created` was made under the writer of now.
+    pub(crate) fn is_of_this_writer(&self, created: Instant) -> bool {
+        let routes = self.routes.load();
+        routes.writer.is_some() && created > routes.writer_since
+    }
+
+    /// Changes the sizes. Growing is immediate; a smaller sub-pool is a fresh one: idle
+    /// connections of the old one are closed, those in use finish and are closed on return.
+    pub(crate) fn resize(&self, writer: Option<usize>, reader: Option<usize>) {
+        let mut members = self.lock();
+        let old = members.sizes;
+        members.sizes.writer = writer.unwrap_or(old.writer);
+        members.sizes.reader = reader.unwrap_or(old.reader);
+        let shrunk = Sizes {
+            writer: old.writer.saturating_sub(members.sizes.writer),
+            reader: old.reader.saturating_sub(members.sizes.reader),
+        };
+        let topology = members.topology.clone();
+        self.rebuild(&mut members, |sub_pool| {
+            let writer = topology.writer.as_ref() == Some(sub_pool.generation.host());
+            (if writer { shrunk.writer } else { shrunk.reader }) > 0
+        });
+    }
+
+    /// Closes all sub-pools: waiters are told, idle connections closed, those in use finish and
+    /// are closed on return.
+    pub(crate) fn close(&self) {
+        let mut members = self.lock();
+        members.closed = true;
+        self.rebuild(&mut members, |_| false);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.routes.load().closed
+    }
+
+    /// Ends what is still checked out after [`close`](Self::close).
+    pub(crate) fn abort(&self) {
+        for generation in self.lock().draining.drain(..) {
+            if let Some(generation) = generation.upgrade() {
+                generation.abort();
+            }
+        }
+    }
+
+    /// How many connections are still checked out of closed sub-pools, roughly: generations that
+    /// something holds.
+    pub(crate) fn is_drained(&self) -> bool {
+        let mut members = self.lock();
+        members
+            .draining
+            .retain(|generation| generation.strong_count() > 0);
+        members.draining.is_empty()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let members = self.lock();
+        let topology = members.topology.clone();
+        let sub_pools = members.current.iter().filter_map(|sub_pool| {
+            let host = topology.host(sub_pool.generation.host())?;
+            Some(SubPoolStatus {
+                host: host.addr.clone(),
+                role: host.role,
+                health: host.health,
+                generation: sub_pool.generation.number(),
+                counts: D::counts(&sub_pool.pool),
+            })
+        });
+        Status {
+            phase: topology.phase,
+            writer: topology.writer.clone(),
+            waiting_for_writer: self.gate.waiting(),
+            sub_pools: sub_pools.collect(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Members<D>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the sub-pools in step with the topology in `members`, and replaces those that
+    /// `replace` names.
+    ///
+    /// The order matters. Retired generations are marked first, so that nothing of theirs is
+    /// handed out once the new routes are seen. The new routes come before the old pools are
+    /// closed, so that a waiter that is told so finds the new ones.
+    fn rebuild(&self, members: &mut Members<D>, replace: impl Fn(&SubPool<D>) -> bool) {
+        let topology = members.topology.clone();
+        let before = std::mem::take(&mut members.current);
+        let mut retired = Vec::new();
+        for sub_pool in before {
+            let generation = &sub_pool.generation;
+            let stays = !members.closed
+                && topology.host(generation.host()).is_some_and(|host| {
+                    host.foreign.is_none() && host.generation == generation.number()
+                })
+                && !replace(&sub_pool);
+            if stays {
+                members.current.push(sub_pool);
+            } else {
+                generation.mark_retired();
+                retired.push(sub_pool);
+            }
+        }
+        if !members.closed {
+            self.open_missing(members, &topology);
+        }
+        self.routes
+            .store(Arc::new(self.routes_of(members, &topology)));
+        for sub_pool in &retired {
+            members.draining.push(Arc::downgrade(&sub_pool.generation));
+            sub_pool.generation.retire();
+            D::close(&sub_pool.pool);
+        }
+        drop(retired);
+        members.draining.retain(|generation| {
+            let Some(generation) = generation.upgrade() else {
+                return false;
+            };
+            let abort = topology
+                .host(generation.host())
+                .is_some_and(|host| generation.number() <= host.aborted);
+            if abort {
+                generation.abort();
+            }
+            !abort
+        });
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn open_missing(&self, members: &mut Members<D>, topology: &Topology) {
+        for host in topology.hosts() {
+            let is_writer = topology.writer.as_ref() == Some(&host.addr);
+            let size = if is_writer {
+                members.sizes.writer
+            } else {
+                members.sizes.reader
+            };
+            let existing = members
+                .current
+                .iter()
+                .find(|sub_pool| *sub_pool.generation.host() == host.addr);
+            if let Some(sub_pool) = existing {
+                sub_pool.generation.set_writer(is_writer);
+                // A promoted standby takes its connections along.
+                D::grow(&sub_pool.pool, size);
+            } else if host.foreign.is_none() {
+                let generation = Generation::new(&self.cluster, host.addr.clone(), host.generation);
+                generation.set_writer(is_writer);
+                members.current.push(Arc::new(SubPool {
+                    pool: self.driver.open(&generation, size),
+                    generation,
+                }));
+            }
+        }
+    }
+
+    fn routes_of(&self, members: &Members<D>, topology: &Topology) -> Routes<D> {
+        let of = |addr: &HostAddr| {
+            members
+                .current
+                .iter()
+                .find(|sub_pool| sub_pool.generation.host() == addr)
+                .cloned()
+        };
+        let writer = topology.writer.as_ref().and_then(of);
+        let before = self.routes.load();
+        let same = match (&before.writer, &writer) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        Routes {
+            writer_since: if same {
+                before.writer_since
+            } else {
+                Instant::now()
+            },
+            writer,
+            readers: topology
+                .hosts()
+                .iter()
+                .filter(|host| host.is_reader())
+                .filter_map(|host: &HostView| of(&host.addr))
+                .collect(),
+            closed: members.closed,
+        }
+    }
+}
+
+impl<D: Driver> Follower for SubPools<D> {
+    fn follow(&self, topology: &Arc<Topology>) {
+        let mut members = self.lock();
+        if topology.epoch < members.topology.epoch {
+            return;
+        }
+        members.topology = topology.clone();
+        self.rebuild(&mut members, |_| false);
+    }
+}
+
+impl<D: Driver> Drop for SubPools<D> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<D: Driver> Routes<D> {
+    /// Whether `route` would find a sub-pool.
+    pub(super) fn has(&self, target: Target) -> bool {
+        match target {
+            Target::Primary => self.writer.is_some(),
+            Target::Standby => !self.readers.is_empty(),
+            Target::PreferPrimary | Target::PreferStandby | Target::Any => {
+                self.writer.is_some() || !self.readers.is_empty()
+            }
+        }
+    }
+
+    /// The sub-pool that serves a checkout.
+    pub(super) fn route(&self, target: Target, turn: &RoundRobin) -> Option<&Arc<SubPool<D>>> {
+        let reader = || Some(&self.readers[turn.pick(self.readers.len())?]);
+        match target {
+            Target::Primary => self.writer.as_ref(),
+            Target::Standby => reader(),
+            Target::PreferPrimary => self.writer.as_ref().or_else(reader),
+            Target::PreferStandby | Target::Any => reader().or(self.writer.as_ref()),
+        }
+    }
+}
+
+impl<D: Driver> fmt::Debug for SubPools<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubPools")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: Driver> fmt::Debug for SubPool<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubPool")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}

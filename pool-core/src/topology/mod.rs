@@ -1,0 +1,15 @@
+//! What is known of a cluster: hosts, roles, terms, and the immutable snapshot of them all.
+//!
+//! Everything here is plain data without a clock, a socket or a task.
+
+mod host;
+mod role;
+mod snapshot;
+mod target;
+mod term;
+
+pub use host::HostAddr;
+pub use role::{Health, Phase, Role};
+pub use snapshot::{HostView, Topology};
+pub use target::{Target, UnknownTarget};
+pub use term::{InvalidLsn, Lsn, Term};

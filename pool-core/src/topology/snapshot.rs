@@ -1,0 +1,130 @@
+//! The immutable picture of a cluster at one moment.
+
+use std::time::Duration;
+
+use super::{Health, HostAddr, Lsn, Phase, Role, Term};
+
+/// An immutable picture of the cluster: what was known of every host at one moment.
+///
+/// The monitor is the only one that makes them; everyone else reads the newest through
+/// [`Cluster::topology`](crate::Cluster::topology), so no reader ever sees two primaries while
+/// roles are being changed one by one.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) {
+/// let topology = pool.cluster().topology();
+/// for host in topology.hosts() {
+///     println!("{} {} {}", host.addr, host.role, host.health);
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Topology {
+    /// Grows with every change that matters to a checkout: writer, roles, health, generations.
+    pub epoch: u64,
+    /// The state of the cluster as a whole.
+    pub phase: Phase,
+    /// The host that writers are handed out on.
+    pub writer: Option<HostAddr>,
+    /// The highest term that a primary of this cluster has shown.
+    pub term: Option<Term>,
+    /// The system identifier (`pg_control_system()`) that all hosts must share, once known.
+    pub system_identifier: Option<u64>,
+    /// The hosts in the order of the configuration, then of discovery.
+    pub(crate) hosts: Vec<HostView>,
+}
+
+impl Topology {
+    /// The hosts, in the order in which the configuration (then discovery) named them.
+    #[must_use]
+    pub fn hosts(&self) -> &[HostView] {
+        &self.hosts
+    }
+
+    /// The host with that address, if it is part of the cluster.
+    #[must_use]
+    pub fn host(&self, addr: &HostAddr) -> Option<&HostView> {
+        self.hosts.iter().find(|host| host.addr == *addr)
+    }
+
+    /// How many bytes of WAL a standby's replay is behind the writer's last known position.
+    ///
+    /// Both positions are as old as the last probes, so this is an estimate. `None` without a
+    /// writer or a position.
+    #[must_use]
+    pub fn lag(&self, host: &HostView) -> Option<u64> {
+        let writer = self.host(self.writer.as_ref()?)?;
+        Some(host.position?.behind(writer.position?))
+    }
+}
+
+/// What is known of one host.
+///
+/// ```no_run
+/// # fn f(topology: &leadpool::Topology) {
+/// let usable = topology.hosts().iter().filter(|host| host.is_reader()).count();
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HostView {
+    /// Which host.
+    pub addr: HostAddr,
+    /// What it is, by its own last answer.
+    pub role: Role,
+    /// Whether it answers.
+    pub health: Health,
+    /// Grows with every demotion or loss; connections of an older generation are unusable.
+    pub generation: u64,
+    /// Connections of this generation and older ones are aborted, also when checked out.
+    pub aborted: u64,
+    /// It is a primary, but accepts no writes (`transaction_read_only` is on).
+    pub read_only: bool,
+    /// It claims to be primary with a term lower than one already seen.
+    pub fenced: bool,
+    /// It belongs to another cluster and gets no connection at all: its system identifier.
+    pub foreign: Option<u64>,
+    /// The term it last showed as a primary.
+    pub term: Option<Term>,
+    /// Where a primary inserts WAL, or up to where a standby has replayed it.
+    pub position: Option<Lsn>,
+    /// How long its last answered probe took.
+    pub round_trip: Option<Duration>,
+    /// When it last answered, as time since the monitor started.
+    pub last_answer: Option<Duration>,
+    /// What went wrong in the last probe, if it failed.
+    pub problem: Option<String>,
+}
+
+impl HostView {
+    /// Whether it may serve a checkout that asks for a standby.
+    #[must_use]
+    pub fn is_reader(&self) -> bool {
+        self.role == Role::Standby && self.health == Health::Up && self.foreign.is_none()
+    }
+
+    /// One line that says what was seen on the host, for errors.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = format!("{}: ", self.addr);
+        match (self.foreign, self.role) {
+            (Some(id), _) => {
+                text.push_str(&format!(
+                    "belongs to another cluster (system identifier {id})"
+                ));
+            }
+            (None, Role::Unknown) => text.push_str("no answer yet"),
+            (None, Role::Primary) if self.fenced => text.push_str("stale primary, fenced"),
+            (None, Role::Primary) if self.read_only => text.push_str("primary, but read-only"),
+            (None, role) => text.push_str(&role.to_string()),
+        }
+        if self.health == Health::Suspect || self.health == Health::Down {
+            text.push_str(&format!(", {}", self.health));
+        }
+        if let Some(problem) = &self.problem {
+            text.push_str(&format!(" ({problem})"));
+        }
+        text
+    }
+}

@@ -1,0 +1,14 @@
+//! Transactions that are repeated when that is safe: options, the retry loop, its budget.
+//!
+//! What an attempt consists of is the driver's business (`native/tx.rs` for tokio-postgres).
+
+mod budget;
+mod options;
+mod replay;
+mod runner;
+
+pub(crate) use budget::Budget;
+pub(crate) use options::Options;
+pub use options::{IsolationLevel, Retry};
+pub use replay::Replay;
+pub(crate) use runner::{Failure, run};

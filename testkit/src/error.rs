@@ -1,0 +1,96 @@
+//! What can go wrong while a cluster is handled.
+
+use std::{io, path::PathBuf, time::Duration};
+
+/// What went wrong, on which host, and what to do.
+///
+/// ```
+/// use leadpool_testkit::PgInstall;
+///
+/// let error = PgInstall::at("/nonexistent").unwrap_err();
+/// assert!(error.to_string().contains("/nonexistent"));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No PostgreSQL server was found.
+    #[error(
+        "no PostgreSQL server found; looked at: {looked}. Install it ({install}) or set PG_BIN to the folder that holds `postgres`"
+    )]
+    #[non_exhaustive]
+    NotInstalled {
+        /// Where it was looked for.
+        looked: String,
+        /// How to install it here.
+        install: String,
+    },
+    /// The folder holds no usable PostgreSQL.
+    #[error("{}: {problem}", path.display())]
+    #[non_exhaustive]
+    BadInstall {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A command failed.
+    #[error("`{command}` failed: {output}")]
+    #[non_exhaustive]
+    Command {
+        /// The command.
+        command: String,
+        /// What it printed.
+        output: String,
+    },
+    /// Something did not happen in time.
+    #[error("host {host}: waited {waited:.1?} for {what}; the end of its log: {log}")]
+    #[non_exhaustive]
+    Timeout {
+        /// The host's index.
+        host: usize,
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// The last lines of the server's log.
+        log: String,
+    },
+    /// A host is not in a state that allows the action.
+    #[error("host {host}: {problem}")]
+    #[non_exhaustive]
+    State {
+        /// The host's index.
+        host: usize,
+        /// Why not.
+        problem: String,
+    },
+    /// A statement failed.
+    #[error("host {host}: {source}")]
+    #[non_exhaustive]
+    Sql {
+        /// The host's index.
+        host: usize,
+        /// The driver's error.
+        source: tokio_postgres::Error,
+    },
+    /// The operating system refused something.
+    #[error("{what}: {source}")]
+    #[non_exhaustive]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    pub(crate) fn sql(host: usize) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Sql { host, source }
+    }
+}

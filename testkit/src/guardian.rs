@@ -1,0 +1,61 @@
+//! Sees to it that no server outlives its test.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use crate::Error;
+
+/// Waits for the end of its input, which comes when the test closes the pipe or dies, by whatever
+/// signal. Then it kills every process that works below the folder, stopped ones included, and
+/// removes the folder.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM
+while read -r _; do :; done
+for round in 1 2 3; do
+  if [ -d /proc/self ]; then
+    for process in /proc/[0-9]*; do
+      case "$(readlink "$process/cwd" 2>/dev/null)" in
+        "$0"/*) kill -9 "${process#/proc/}" 2>/dev/null ;;
+      esac
+    done
+  else
+    pkill -9 -f "$0" 2>/dev/null
+  fi
+done
+rm -rf "$0"
+"#;
+
+/// A process that cleans up after this one. Its input is never written to: it ends when the last
+/// holder of the pipe is gone.
+#[derive(Debug)]
+pub(crate) struct Guardian {
+    child: Child,
+}
+
+impl Guardian {
+    pub(crate) fn start(dir: &Path) -> Result<Self, Error> {
+        let child = Command::new("sh")
+            .args(["-c", SCRIPT])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/")
+            // A Ctrl-C at the terminal is for the test, not for its guardian.
+            .process_group(0)
+            .spawn()
+            .map_err(Error::io("starting the guardian"))?;
+        Ok(Self { child })
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // It has nothing to report; waiting only keeps it from becoming a zombie.
+        let _ = self.child.wait();
+    }
+}

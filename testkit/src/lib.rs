@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod cluster;
+mod error;
+mod faults;
+mod guardian;
+mod host;
+mod install;
+mod process;
+mod proxy;
+mod repair;
+mod template;
+
+pub use cluster::{Addresses, Cluster, ClusterBuilder};
+pub use error::Error;
+pub use install::PgInstall;
+pub use proxy::{Moment, Proxy, Trigger};
