@@ -1,2 +1,41 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask demo` and `cargo xtask test`.
+
+mod demo;
+mod postgres;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Where the commands may fail, any error will do: it is printed and ends the run.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "leadpool's own commands")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs an application on a real cluster while its primary is killed, moved and frozen.
+    Demo(demo::Args),
+    /// Runs every check and test.
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Test(args) => test::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -13,7 +13,7 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 
@@ -69,18 +69,11 @@ pub(super) struct Worker {
     machine: Machine,
     start: Instant,
     watched: HashMap<HostAddr, Watched>,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<()>,
     pace: watch::Sender<(Pace, Instant)>,
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
     discovered: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     writing_until: Option<Instant>,
-}
-
-/// Which task ended.
-#[derive(Debug)]
-enum Ended {
-    Prober(HostAddr),
-    Discovery,
 }
 
 impl Worker {
@@ -138,7 +131,7 @@ impl Worker {
                     None => return,
                 },
                 Some(input) = self.discovered.1.recv() => self.handle(input),
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = sleep_until(tick) => self.tick(),
             }
         }
@@ -299,11 +292,7 @@ impl Worker {
             bell: bell.clone(),
             findings: self.findings.0.clone(),
         };
-        let ended = Ended::Prober(host.clone());
-        let task = self.tasks.spawn(async move {
-            prober.run().await;
-            ended
-        });
+        let task = self.tasks.spawn(prober.run());
         let waiting = Vec::new();
         self.watched.insert(
             host,
@@ -340,17 +329,15 @@ impl Worker {
                     None => break,
                 }
             }
-            Ended::Discovery
         });
     }
 
     /// A task of ours ended. A panic is told and the task begun anew; silence would leave a host
     /// unwatched for ever.
-    fn ended(&mut self, ended: Result<(tokio::task::Id, Ended), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(), JoinError>) {
         let id = match ended {
-            Ok((_, Ended::Prober(_) | Ended::Discovery)) => return,
-            Err(error) if error.is_cancelled() => return,
-            Err(error) => error.id(),
+            Err(error) if error.is_panic() => error.id(),
+            _ => return,
         };
         let host = self
             .watched

@@ -1,0 +1,4 @@
+//! The pool on real servers.
+
+mod failover;
+mod support;

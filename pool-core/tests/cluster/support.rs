@@ -1,0 +1,61 @@
+//! What the tests share.
+
+use std::time::Duration;
+
+use leadpool::{Cluster, Config, Pool, config::ConfigBuilder};
+use leadpool_testkit::Cluster as Servers;
+
+/// A pool with default settings, and what it follows.
+pub(crate) async fn start() -> (Servers, Pool) {
+    let servers = Servers::start().await.unwrap();
+    prepare(&servers).await;
+    let pool = Pool::connect(&servers.url()).await.unwrap();
+    (servers, pool)
+}
+
+/// The same through proxies.
+pub(crate) async fn start_proxied() -> (Servers, Pool) {
+    let servers = Servers::builder().proxies(true).start().await.unwrap();
+    prepare(&servers).await;
+    let pool = Pool::connect(&servers.proxied_url()).await.unwrap();
+    (servers, pool)
+}
+
+/// Makes the table that the tests write to.
+pub(crate) async fn prepare(servers: &Servers) {
+    let client = servers.connect(servers.primary()).await.unwrap();
+    client
+        .batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, n bigint)")
+        .await
+        .unwrap();
+    servers.wait_replayed().await.unwrap();
+}
+
+/// A pool with settings of its own.
+pub(crate) async fn connect_with(
+    url: &str,
+    change: impl FnOnce(ConfigBuilder) -> ConfigBuilder,
+) -> Result<Pool, leadpool::Error> {
+    let config: Config = change(Config::builder(url)).build()?;
+    Ok(Pool::new(&Cluster::connect(config).await?))
+}
+
+/// Where a client is connected to.
+pub(crate) async fn port(client: &deadpool_postgres::Client) -> u16 {
+    let row = client.query_one("SELECT inet_server_port()", &[]).await.unwrap();
+    u16::try_from(row.get::<_, i32>(0)).unwrap()
+}
+
+/// How many rows the primary has.
+pub(crate) async fn rows(servers: &Servers) -> i64 {
+    let client = servers.connect(servers.primary()).await.unwrap();
+    client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
+}
+
+/// Fails a test that hangs, with a name for what hung.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(20), future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: still waiting after 20 s"),
+    }
+}
