@@ -233,7 +233,10 @@ impl Machine {
         self.settle();
         self.outvote_strangers(events);
         let claims = self.claims();
-        self.remember_highest(&claims, events);
+        // Not before all had their chance: the claim of a stranger would fence everybody.
+        if self.settled {
+            self.remember_highest(&claims, events);
+        }
         let highest = self.highest.map(|(term, _)| term);
         for claim in &claims {
             let record = &mut self.records[claim.host];

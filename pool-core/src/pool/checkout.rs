@@ -200,11 +200,11 @@ impl<D: Driver> SubPools<D> {
         }
         trouble.last = Some(generation.take_failure().unwrap_or_else(|| Box::new(error)));
         let deadline = clock.deadline();
-        if !generation.is_retired() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            generation
-                .verify(Report::ConnectFailed, LOOK.min(left))
-                .await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::select! {
+            biased;
+            () = generation.retired() => {}
+            () = generation.verify(Report::ConnectFailed, LOOK.min(left)) => {}
         }
         if !generation.is_retired() {
             // The host lives, and yet gave no session: too many connections, or a hiccup.

@@ -111,9 +111,12 @@ where
         match (&failure.generation, waits_for_topology) {
             (Some(generation), true) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                generation
-                    .verify(Report::ConnectionLost, LOOK.min(left))
-                    .await;
+                // What has been judged already needs no look, and a frozen host gives none.
+                tokio::select! {
+                    biased;
+                    () = generation.retired() => {}
+                    () = generation.verify(Report::ConnectionLost, LOOK.min(left)) => {}
+                }
                 // It is a writer still, so the transaction made itself read-only: no failover.
                 if !generation.is_retired() && failure.error.sqlstate() == Some("25006") {
                     return Err(failure.error);
