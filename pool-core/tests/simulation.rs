@@ -77,7 +77,9 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let count = 1 + dice.below(4);
-        let names: Vec<HostAddr> = (0..count).map(|n| HostAddr::new(format!("h{n}"), 1)).collect();
+        let names: Vec<HostAddr> = (0..count)
+            .map(|n| HostAddr::new(format!("h{n}"), 1))
+            .collect();
         let servers = (0..count)
             .map(|n| Server {
                 life: Life::Up,
@@ -105,7 +107,12 @@ impl World {
     /// Something happens to the servers.
     fn strike(&mut self) {
         let at = self.dice.below(self.servers.len());
-        let top = self.servers.iter().map(|server| server.timeline).max().unwrap_or(1);
+        let top = self
+            .servers
+            .iter()
+            .map(|server| server.timeline)
+            .max()
+            .unwrap_or(1);
         let now = self.now as i64;
         let server = &mut self.servers[at];
         match self.dice.roll() % 8 {
@@ -180,7 +187,10 @@ impl World {
     fn report(&mut self) {
         let at = self.dice.below(self.names.len());
         let host = self.names[at].clone();
-        let current = self.generations.get(&host).map_or(1, |(generation, _)| *generation);
+        let current = self
+            .generations
+            .get(&host)
+            .map_or(1, |(generation, _)| *generation);
         let age = self.dice.roll() % 3;
         self.mail.push(Mail {
             due: self.now,
@@ -222,7 +232,9 @@ impl World {
             _ => {}
         }
         self.trace.push(format!("{} {input:?}", self.now));
-        let actions = self.machine.handle(Duration::from_millis(self.now), input.clone());
+        let actions = self
+            .machine
+            .handle(Duration::from_millis(self.now), input.clone());
         let after = self.machine.topology();
         self.check(&input, &before, &after, &actions);
     }
@@ -232,9 +244,16 @@ impl World {
         if let Some(writer) = &after.writer {
             // 1: by its own, positive answer.
             let told = self.told.get(writer).expect("the writer has answered");
-            assert!(!told.recovering && !told.read_only, "{writer} said it is a primary");
+            assert!(
+                !told.recovering && !told.read_only,
+                "{writer} said it is a primary"
+            );
             // 2: no lower term than one seen.
-            assert_eq!(told.term.unwrap().get() as u32, self.highest_told, "highest term");
+            assert_eq!(
+                told.term.unwrap().get() as u32,
+                self.highest_told,
+                "highest term"
+            );
             let view = after.host(writer).unwrap();
             assert_eq!(view.role, Role::Primary);
             assert!(!view.fenced && view.foreign.is_none());
@@ -246,7 +265,10 @@ impl World {
         }
         // Anew a writer is made by an answer alone, or by time after answers.
         if before.writer != after.writer && after.writer.is_some() {
-            assert!(matches!(input, Input::Answered { .. } | Input::Tick | Input::Failed { .. }));
+            assert!(matches!(
+                input,
+                Input::Answered { .. } | Input::Tick | Input::Failed { .. }
+            ));
         }
         let mut invalidated = HashMap::new();
         for action in actions {
@@ -264,7 +286,10 @@ impl World {
             let old = before.host(&view.addr).unwrap();
             // Generations only grow, and each step is told.
             assert!(view.generation >= old.generation && view.aborted >= old.aborted);
-            assert!(view.aborted < view.generation, "the present generation lives");
+            assert!(
+                view.aborted < view.generation,
+                "the present generation lives"
+            );
             assert_eq!(
                 view.generation > old.generation,
                 invalidated.contains_key(&view.addr),
@@ -275,7 +300,12 @@ impl World {
             let was_usable = old.role == Role::Primary && !old.fenced;
             let lost_role = view.role == Role::Standby || view.fenced;
             if was_usable && lost_role {
-                assert_eq!(view.aborted, view.generation - 1, "{} is aborted", view.addr);
+                assert_eq!(
+                    view.aborted,
+                    view.generation - 1,
+                    "{} is aborted",
+                    view.addr
+                );
             }
             self.generations
                 .insert(view.addr.clone(), (view.generation, view.aborted));
@@ -287,7 +317,9 @@ impl World {
         {
             assert_eq!(before.epoch, after.epoch);
             let current = before.host(host).unwrap().generation == *generation;
-            let looks = actions.iter().any(|action| matches!(action, Action::Probe(_)));
+            let looks = actions
+                .iter()
+                .any(|action| matches!(action, Action::Probe(_)));
             assert_eq!(current, looks);
         }
         // Whoever waits for a change is woken by every change that matters.
@@ -340,7 +372,11 @@ impl World {
         match truth.as_slice() {
             [] => assert_eq!(topology.writer, None, "nobody is the primary"),
             [one] => {
-                assert_eq!(topology.writer.as_ref(), Some(*one), "the one primary is found");
+                assert_eq!(
+                    topology.writer.as_ref(),
+                    Some(*one),
+                    "the one primary is found"
+                );
                 assert_eq!(topology.phase, Phase::Stable);
             }
             _ => assert_eq!(topology.phase, Phase::Contested),
@@ -361,13 +397,18 @@ fn play(seed: u64) {
     }));
     if let Err(panic) = played {
         let tail = world.trace.len().saturating_sub(30);
-        eprintln!("seed {seed}, the last inputs:\n{}", world.trace[tail..].join("\n"));
+        eprintln!(
+            "seed {seed}, the last inputs:\n{}",
+            world.trace[tail..].join("\n")
+        );
         std::panic::resume_unwind(panic);
     }
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a number"))
 }
 
 #[test]

@@ -228,14 +228,30 @@ fn check(at: &str, machine: &Machine, actions: &[Action], expect: &Expect) {
         assert_eq!(names(|host| host.fenced), *fenced, "{at}: fenced");
     }
     if let Some(foreign) = &expect.foreign {
-        assert_eq!(names(|host| host.foreign.is_some()), *foreign, "{at}: foreign");
+        assert_eq!(
+            names(|host| host.foreign.is_some()),
+            *foreign,
+            "{at}: foreign"
+        );
     }
-    let view = |name: &str| topology.host(&host(name)).unwrap_or_else(|| panic!("{at}: {name}"));
+    let view = |name: &str| {
+        topology
+            .host(&host(name))
+            .unwrap_or_else(|| panic!("{at}: {name}"))
+    };
     for (name, health) in expect.health.iter().flatten() {
-        assert_eq!(view(name).health.to_string(), *health, "{at}: health of {name}");
+        assert_eq!(
+            view(name).health.to_string(),
+            *health,
+            "{at}: health of {name}"
+        );
     }
     for (name, generation) in expect.generation.iter().flatten() {
-        assert_eq!(view(name).generation, *generation, "{at}: generation of {name}");
+        assert_eq!(
+            view(name).generation,
+            *generation,
+            "{at}: generation of {name}"
+        );
     }
     for (name, aborted) in expect.aborted.iter().flatten() {
         assert_eq!(view(name).aborted, *aborted, "{at}: aborted of {name}");

@@ -13,13 +13,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let install = postgres::find_or_install()?;
-    println!("PostgreSQL {} in {}", install.major(), install.bin_dir().display());
+    println!(
+        "PostgreSQL {} in {}",
+        install.major(),
+        install.bin_dir().display()
+    );
     let checks: &[&[&str]] = &[
         &["fmt", "--all", "--check"],
-        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-        &["doc", "--workspace", "--no-deps", "--document-private-items"],
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ],
     ];
-    let tests: &[&[&str]] = &[&["test", "--workspace", "--all-targets"], &["test", "--workspace", "--doc"]];
+    let tests: &[&[&str]] = &[
+        &["test", "--workspace", "--all-targets"],
+        &["test", "--workspace", "--doc"],
+    ];
     if !args.tests_only {
         for check in checks {
             cargo(check)?;

@@ -276,11 +276,7 @@ impl fmt::Display for NoHost {
             self.target,
             self.waited,
             self.seen.join("; ")
-        )?;
-        if let Some(source) = &self.source {
-            write!(f, "; the last connection failed: {source}")?;
-        }
-        Ok(())
+        )
     }
 }
 

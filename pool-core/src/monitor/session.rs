@@ -1,6 +1,6 @@
 //! The monitor's own connection to one host.
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Config, Connection, NoTls, Socket, Statement, tls::NoTlsStream};
@@ -41,14 +41,17 @@ impl Session {
     /// Opens the connection, within `limit`.
     pub(super) async fn open(config: &Config, limit: Duration) -> Result<Self, Failure> {
         let opening = async {
-            let (client, mut connection) = config.connect(NoTls).await?;
+            let (client, mut connection) = config
+                .connect(NoTls)
+                .await
+                .map_err(|error| failure(&error))?;
             let probe = drive(&mut connection, client.prepare(PROBE)).await?;
             // It can't change while the server runs, so once a connection is enough.
             let system_identifier =
                 match drive(&mut connection, client.query_one(IDENTITY, &[])).await {
                     Ok(row) => Some(u64::from_ne_bytes(row.get::<_, i64>(0).to_ne_bytes())),
-                    Err(error) if error.code().is_some() => None,
-                    Err(error) => return Err(error),
+                    Err(Failure::Denied(_)) => None,
+                    Err(failure) => return Err(failure),
                 };
             Ok(Self {
                 client,
@@ -58,7 +61,7 @@ impl Session {
             })
         };
         match timeout(limit, opening).await {
-            Ok(opened) => opened.map_err(|error| failure(&error)),
+            Ok(opened) => opened,
             Err(_) => Err(Failure::Unreachable(format!(
                 "no session within {limit:.1?}"
             ))),
@@ -72,8 +75,7 @@ impl Session {
             &mut self.connection,
             self.client.query_one(&self.probe, &[]),
         )
-        .await
-        .map_err(|error| failure(&error))?;
+        .await?;
         let mut answer = Answer::default();
         answer.recovering = row.get("recovering");
         answer.read_only = row.get("read_only");
@@ -100,26 +102,38 @@ impl Session {
     }
 }
 
-/// Runs a request while driving its connection.
+/// Runs a request while driving its connection. Its end ends the request too: the driver would
+/// leave it waiting for as long as the connection's remains are kept.
 async fn drive<T>(
     connection: &mut Connection<Socket, NoTlsStream>,
     request: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, tokio_postgres::Error> {
+) -> Result<T, Failure> {
     let mut request = std::pin::pin!(request);
-    let mut ended = false;
     poll_fn(|cx| {
-        if !ended {
-            // Notices are of no interest; the end of the connection ends the request too.
-            while let std::task::Poll::Ready(message) = connection.poll_message(cx) {
-                if !matches!(message, Some(Ok(_))) {
-                    ended = true;
-                    break;
-                }
-            }
+        // Before the connection, which sends what the request puts into it.
+        if let Poll::Ready(done) = request.as_mut().poll(cx) {
+            return Poll::Ready(done.map_err(|error| failure(&error)));
         }
-        request.as_mut().poll(cx)
+        let lost = loop {
+            match connection.poll_message(cx) {
+                // A notice, which is of no interest.
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => break Some(failure(&error)),
+                Poll::Ready(None) => break Some(closed()),
+                Poll::Pending => break None,
+            }
+        };
+        match (request.as_mut().poll(cx), lost) {
+            (Poll::Ready(done), _) => Poll::Ready(done.map_err(|error| failure(&error))),
+            (Poll::Pending, Some(lost)) => Poll::Ready(Err(lost)),
+            (Poll::Pending, None) => Poll::Pending,
+        }
     })
     .await
+}
+
+fn closed() -> Failure {
+    Failure::Unreachable("connection closed".into())
 }
 
 /// What a driver error proves about the host.
@@ -146,7 +160,7 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
             Failure::Refused
         }
         Some(io) => Failure::Unreachable(io.to_string()),
-        None if is_connection_loss(error) => Failure::Unreachable("connection closed".into()),
+        None if is_connection_loss(error) => closed(),
         None => Failure::Denied(error.to_string()),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     ops::Deref,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -192,7 +192,7 @@ where
     };
     let seat = Arc::new(Seat::default());
     // Declared before the closure's future, so dropped after it: finds what the `Tx` left.
-    let lent = Lent(seat.clone());
+    let _lent = Lent(seat.clone());
     let begun = send(&client, &options.begin_sql());
     let tx = Tx {
         client: Some(client),
@@ -207,13 +207,10 @@ where
     };
 
     let outcome = attempt.watch(closure(tx)).await?;
-    let open = match std::mem::replace(&mut *seat.lock(), SeatState::Closed) {
-        SeatState::Left(client) => Open(Some(client)),
-        SeatState::Empty | SeatState::Closed => {
-            drop(lent);
-            return Err(attempt.failure(outcome.err().unwrap_or(Error::Escaped)));
-        }
+    let Some(client) = seat.close() else {
+        return Err(attempt.failure(outcome.err().unwrap_or(Error::Escaped)));
     };
+    let open = Open(Some(client));
     match outcome {
         Ok(value) => {
             attempt.commit(open, begun).await?;
@@ -221,8 +218,8 @@ where
         }
         Err(error) => {
             // What failed first may be BEGIN: the closure saw only what followed from it.
-            let error = match begun.next().now_or_never() {
-                Some(Some(Err(begin))) => begin.into(),
+            let error = match answered(&mut begun).now_or_never() {
+                Some(Err(begin)) => begin.into(),
                 _ => error,
             };
             if !open.client().is_closed() {
@@ -243,6 +240,14 @@ fn send(client: &Client, sql: &str) -> Result<SimpleQueryStream, tokio_postgres:
         .simple_query_raw(sql)
         .now_or_never()
         .unwrap_or_else(|| Err(tokio_postgres::Error::__private_api_timeout()))
+}
+
+/// Waits for the last answer to a simple query.
+async fn answered(answers: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), tokio_postgres::Error> {
+    while let Some(answer) = answers.next().await {
+        answer?;
+    }
+    Ok(())
 }
 
 struct Attempt {
@@ -277,16 +282,10 @@ impl Attempt {
     async fn commit(
         &mut self,
         open: Open,
-        mut begun: std::pin::Pin<Box<SimpleQueryStream>>,
+        mut begun: Pin<Box<SimpleQueryStream>>,
     ) -> Result<(), Failure> {
         // Its answer came before those of the closure's statements.
-        let begin = async {
-            while let Some(answer) = begun.next().await {
-                answer?;
-            }
-            Ok::<(), tokio_postgres::Error>(())
-        };
-        if let Err(error) = self.watch(begin).await? {
+        if let Err(error) = self.watch(answered(&mut begun)).await? {
             return Err(self.open_failure(error.into()));
         }
         let mut answers = match send(open.client(), COMMIT) {

@@ -15,7 +15,10 @@ async fn writes_go_to_the_primary_and_reads_to_standbys() {
     }
     readers.sort();
     readers.dedup();
-    let mut standbys = vec![servers.addr(1).unwrap().port(), servers.addr(2).unwrap().port()];
+    let mut standbys = vec![
+        servers.addr(1).unwrap().port(),
+        servers.addr(2).unwrap().port(),
+    ];
     standbys.sort();
     assert_eq!(readers, standbys, "in turn");
 }
@@ -25,7 +28,9 @@ async fn a_transaction_survives_the_kill_of_its_primary() {
     let (servers, pool) = start().await;
     let id: i64 = pool
         .run_tx(|tx| async move {
-            let row = tx.query_one("INSERT INTO t (n) VALUES (1) RETURNING id", &[]).await?;
+            let row = tx
+                .query_one("INSERT INTO t (n) VALUES (1) RETURNING id", &[])
+                .await?;
             Ok(row.get(0))
         })
         .await
@@ -41,7 +46,11 @@ async fn a_transaction_survives_the_kill_of_its_primary() {
     written.unwrap();
     let promoted = promoted.unwrap();
     assert_eq!(
-        pool.cluster().topology().writer.as_ref().map(|host| host.port()),
+        pool.cluster()
+            .topology()
+            .writer
+            .as_ref()
+            .map(|host| host.port()),
         Some(servers.addr(promoted).unwrap().port())
     );
     assert_eq!(rows(&servers).await, 2);
@@ -58,7 +67,10 @@ async fn a_query_in_flight_on_a_frozen_primary_ends_when_a_newer_one_is_seen() {
     assert!(answer.unwrap_err().is_closed());
     // And nobody gets a connection to the frozen host again.
     let client = soon("a checkout", pool.get()).await.unwrap();
-    assert_eq!(port(&client).await, servers.addr(servers.primary()).unwrap().port());
+    assert_eq!(
+        port(&client).await,
+        servers.addr(servers.primary()).unwrap().port()
+    );
 }
 
 #[tokio::test]
@@ -70,6 +82,9 @@ async fn all_hosts_down_says_what_was_seen() {
     .unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, Error::NoHost(_)), "{text}");
-    assert!(text.contains("127.0.0.1:1") && text.contains("127.0.0.1:2"), "{text}");
+    assert!(
+        text.contains("127.0.0.1:1") && text.contains("127.0.0.1:2"),
+        "{text}"
+    );
     assert!(text.contains("connection refused"), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadpool::{Cluster, Config, Pool, config::ConfigBuilder};
+use leadpool::{Cluster, Config, Pool, config::ConfigBuilder, topology::Topology};
 use leadpool_testkit::Cluster as Servers;
 
 /// A pool with default settings, and what it follows.
@@ -42,14 +42,21 @@ pub(crate) async fn connect_with(
 
 /// Where a client is connected to.
 pub(crate) async fn port(client: &deadpool_postgres::Client) -> u16 {
-    let row = client.query_one("SELECT inet_server_port()", &[]).await.unwrap();
+    let row = client
+        .query_one("SELECT inet_server_port()", &[])
+        .await
+        .unwrap();
     u16::try_from(row.get::<_, i32>(0)).unwrap()
 }
 
 /// How many rows the primary has.
 pub(crate) async fn rows(servers: &Servers) -> i64 {
     let client = servers.connect(servers.primary()).await.unwrap();
-    client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
+    client
+        .query_one("SELECT count(*) FROM t", &[])
+        .await
+        .unwrap()
+        .get(0)
 }
 
 /// Fails a test that hangs, with a name for what hung.
@@ -58,4 +65,27 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("{what}: still waiting after 20 s"),
     }
+}
+
+/// Waits until the monitor's picture shows something.
+pub(crate) async fn seen(pool: &Pool, what: &str, found: impl Fn(&Topology) -> bool) {
+    soon(what, async {
+        while !found(&pool.cluster().topology()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// No session of an application is in a transaction, sooner or later.
+pub(crate) async fn no_open_transactions(servers: &Servers) {
+    let client = servers.connect(servers.primary()).await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_activity \
+               WHERE state LIKE 'idle in transaction%' AND application_name <> 'testkit'";
+    soon("the end of all transactions", async {
+        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

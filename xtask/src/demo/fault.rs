@@ -31,7 +31,11 @@ pub(super) struct Observed {
 }
 
 /// Does it, has another host promoted, and returns when that has accepted a write.
-pub(super) async fn apply(fault: Fault, servers: &Arc<Cluster>, manager: Duration) -> Result<Observed> {
+pub(super) async fn apply(
+    fault: Fault,
+    servers: &Arc<Cluster>,
+    manager: Duration,
+) -> Result<Observed> {
     let old = servers.primary();
     let observer = observer::start(servers, old).await?;
     let began = Instant::now();
@@ -43,7 +47,9 @@ pub(super) async fn apply(fault: Fault, servers: &Arc<Cluster>, manager: Duratio
         }
         Fault::Switchover => {
             let next = (0..servers.hosts()).find(|host| *host != old);
-            servers.switchover(next.ok_or("there is no standby")?).await?;
+            servers
+                .switchover(next.ok_or("there is no standby")?)
+                .await?;
         }
         Fault::Freeze => {
             servers.freeze(old).await?;

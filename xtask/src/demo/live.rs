@@ -41,7 +41,10 @@ impl Live {
             return;
         }
         let (name, stage) = (self.name, self.stage.clone());
-        #[expect(clippy::disallowed_methods, reason = "owned by `Live`, which aborts it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "owned by `Live`, which aborts it"
+        )]
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -61,7 +64,11 @@ impl Live {
     }
 
     pub(super) fn end(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             task.abort();
             eprintln!("\r\x1b[K");

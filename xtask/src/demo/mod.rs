@@ -28,7 +28,12 @@ const MANAGER_ACTS_AFTER: Duration = Duration::from_secs(1);
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which faults, in which order.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "kill,switchover,freeze")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "kill,switchover,freeze"
+    )]
     faults: Vec<Fault>,
     /// How often to go through them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -55,7 +60,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let install = postgres::find_or_install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let stopped = tokio::signal::ctrl_c();
         tokio::select! {
@@ -137,7 +144,9 @@ async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
 
 impl Fault {
     fn describe(self) -> String {
-        let name = self.to_possible_value().map(|value| value.get_name().to_owned());
+        let name = self
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned());
         format!("fault: {}", name.unwrap_or_default())
     }
 }

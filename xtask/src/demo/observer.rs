@@ -29,7 +29,10 @@ pub(super) async fn start(servers: &Arc<Cluster>, old: usize) -> Result<Observer
             let begun = Instant::now();
             while begun.elapsed() < LIMIT {
                 ticks.tick().await;
-                match client.batch_execute("INSERT INTO observed DEFAULT VALUES").await {
+                match client
+                    .batch_execute("INSERT INTO observed DEFAULT VALUES")
+                    .await
+                {
                     Ok(()) => return Some(Instant::now()),
                     Err(error) if error.is_closed() => match servers.connect(host).await {
                         Ok(new) => client = new,

@@ -1,11 +1,6 @@
 //! The count at the end.
 
-use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
 use leadpool_testkit::Cluster;
 use serde::Serialize;
@@ -75,10 +70,16 @@ impl Report {
         let totals = book.totals();
         let client = servers.connect(servers.primary()).await?;
         let mut present: HashMap<(i32, i64), usize> = HashMap::new();
-        for row in client.query("SELECT worker, entry FROM ledger", &[]).await? {
+        for row in client
+            .query("SELECT worker, entry FROM ledger", &[])
+            .await?
+        {
             *present.entry((row.get(0), row.get(1))).or_default() += 1;
         }
-        let lost = totals.acknowledged.iter().filter(|key| !present.contains_key(key));
+        let lost = totals
+            .acknowledged
+            .iter()
+            .filter(|key| !present.contains_key(key));
         Ok(Self {
             attempted: book.attempted.load(Ordering::Relaxed),
             acknowledged: totals.acknowledged.len(),
@@ -116,7 +117,11 @@ impl Report {
         kinds
             .into_iter()
             .map(|kind| {
-                let count = self.faults.iter().filter(|report| report.fault == kind).count();
+                let count = self
+                    .faults
+                    .iter()
+                    .filter(|report| report.fault == kind)
+                    .count();
                 let values = [
                     of(kind, |report| Some(report.writer_gap_ms)),
                     of(kind, |report| report.client_added_ms),
@@ -151,14 +156,18 @@ pub(super) fn table(ours: &Report, plain: Option<&Report>) -> String {
     };
     line(&[]);
     line(&cells("", &|report| report.name.to_owned()));
-    line(&cells("transactions attempted", &|r| r.attempted.to_string()));
+    line(&cells("transactions attempted", &|r| {
+        r.attempted.to_string()
+    }));
     line(&cells("acknowledged", &|r| r.acknowledged.to_string()));
     line(&cells("errors", &|r| r.errors.to_string()));
     line(&cells("unknown", &|r| r.unknown.to_string()));
     line(&cells("lost", &|r| r.lost.to_string()));
     line(&cells("duplicated", &|r| r.duplicated.to_string()));
     line(&cells("reads", &|r| r.reads.to_string()));
-    line(&cells("longest outage", &|r| format!("{:.1} ms", r.longest_outage_ms)));
+    line(&cells("longest outage", &|r| {
+        format!("{:.1} ms", r.longest_outage_ms)
+    }));
     for report in &reports {
         line(&[]);
         let heading = ["writer gap", "client added", "longest wait"].map(str::to_owned);
@@ -183,7 +192,9 @@ pub(super) fn table(ours: &Report, plain: Option<&Report>) -> String {
     }
     line(&[]);
     line(&["writer gap: from the fault to the first write that the new primary accepted from an observer".to_owned()]);
-    line(&["client added: from there to the first transaction that the pool acknowledged".to_owned()]);
+    line(&[
+        "client added: from there to the first transaction that the pool acknowledged".to_owned(),
+    ]);
     text
 }
 

@@ -129,7 +129,12 @@ impl Book {
     /// What the live line shows: acknowledged, errors, server of the last write.
     pub(super) fn glance(&self) -> (usize, u64, u64, Option<i32>) {
         let state = self.lock();
-        (state.acknowledged.len(), state.unknown, state.errors, state.last_writer)
+        (
+            state.acknowledged.len(),
+            state.unknown,
+            state.errors,
+            state.last_writer,
+        )
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -140,9 +145,9 @@ impl Book {
             errors: state.errors,
             error_texts: state.error_texts.clone(),
             // One that lasts until the end counts too.
-            longest_outage: state
-                .last_ack
-                .map_or(state.longest_outage, |last| state.longest_outage.max(last.elapsed())),
+            longest_outage: state.last_ack.map_or(state.longest_outage, |last| {
+                state.longest_outage.max(last.elapsed())
+            }),
         }
     }
 
@@ -340,7 +345,8 @@ impl AsyncTask for PlainReads {
                 let statement = client.prepare_cached(READ).await?;
                 client.query_one(&statement, &[&0_i32, &10_i64]).await
             };
-            read.await.map_err(|error: tokio_postgres::Error| error.to_string())?;
+            read.await
+                .map_err(|error: tokio_postgres::Error| error.to_string())?;
             Ok(())
         };
         book.read(result.await);
@@ -351,7 +357,9 @@ fn plain_pool(url: &str, attrs: &str) -> Result<deadpool_postgres::Pool> {
     let config = format!("{url}?target_session_attrs={attrs}").parse()?;
     let recycling_method = RecyclingMethod::Fast;
     let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
-    Ok(deadpool_postgres::Pool::builder(manager).max_size(16).build()?)
+    Ok(deadpool_postgres::Pool::builder(manager)
+        .max_size(16)
+        .build()?)
 }
 
 impl Workload for Plain {
@@ -387,7 +395,13 @@ impl Workload for Plain {
                 book.enter(worker, entry, begun, told);
             }
         };
-        let tasks = Tasks::start(workers, readers, seed, write, PlainReads(reads, book.clone()));
+        let tasks = Tasks::start(
+            workers,
+            readers,
+            seed,
+            write,
+            PlainReads(reads, book.clone()),
+        );
         Ok(Self { book, tasks })
     }
 

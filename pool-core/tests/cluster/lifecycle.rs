@@ -1,0 +1,161 @@
+//! Tasks have owners: they end when they should, and are missed when they should not.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use leadpool::{
+    Cluster, Config, Error, Event, Pool,
+    discovery::{Discovering, Discovery},
+};
+
+use crate::support::*;
+
+async fn sessions(servers: &leadpool_testkit::Cluster) -> i64 {
+    let client = servers.connect(0).await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND application_name <> 'testkit'";
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn dropping_the_pool_ends_its_tasks_and_connections() {
+    let (servers, pool) = start().await;
+    let (a, b) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    assert_eq!(sessions(&servers).await, 3, "two, and the monitor's");
+    let native = pool.deadpool_pool();
+    drop(native.get().await.unwrap());
+    drop((a, b));
+    drop(pool);
+    drop(native);
+    soon("the end of all sessions", async {
+        while sessions(&servers).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn close_is_bounded_also_when_a_host_is_frozen() {
+    let (servers, pool) = start().await;
+    let client = pool.get().await.unwrap();
+    let mut events = pool.cluster().events();
+    servers.freeze(0).await.unwrap();
+    let query = async { client.simple_query("SELECT 1").await };
+    let close = pool.close(Duration::from_millis(200));
+    let (answer, ()) = tokio::join!(soon("the query", query), soon("close", close));
+    assert!(answer.is_err(), "aborted after the time allowed");
+    assert!(pool.is_closed());
+    assert!(matches!(pool.get().await, Err(Error::Closed)));
+    assert!(matches!(pool.reader().await, Err(Error::Closed)));
+    soon("the end of the events", async {
+        while events.next().await.is_some() {}
+    })
+    .await;
+    servers.thaw(0).await.unwrap();
+}
+
+#[tokio::test]
+async fn close_tells_those_who_wait() {
+    let (servers, pool) = start().await;
+    servers.kill(0).await.unwrap();
+    soon("the loss", async {
+        while pool.cluster().topology().writer.is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let (waiter, ()) = tokio::join!(soon("the waiter", pool.get()), async {
+        while pool.status().waiting_for_writer == 0 {
+            tokio::task::yield_now().await;
+        }
+        pool.close(Duration::from_millis(100)).await;
+    });
+    assert!(matches!(waiter, Err(Error::Closed)));
+}
+
+/// Finds the third host on its second try, after a panic.
+#[derive(Debug)]
+struct Clumsy {
+    config: Config,
+    tries: AtomicU32,
+}
+
+impl Discovery for Clumsy {
+    fn discover(&self) -> Discovering<'_> {
+        Box::pin(async {
+            match self.tries.fetch_add(1, Ordering::Relaxed) {
+                0 => panic!("on purpose"),
+                _ => Ok(self.config.hosts().to_vec()),
+            }
+        })
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        Some(Duration::from_millis(50))
+    }
+}
+
+#[tokio::test]
+async fn a_background_task_that_panics_is_told_of_and_started_again() {
+    let servers = leadpool_testkit::Cluster::start().await.unwrap();
+    let known = servers.host_url(0).unwrap();
+    let config = Config::from_url(&known).unwrap();
+    let all = Config::from_url(&servers.url()).unwrap();
+    let clumsy = Clumsy {
+        config: all,
+        tries: AtomicU32::new(0),
+    };
+    let lazy = Config::builder(&known).lazy(true).build().unwrap();
+    let cluster = Cluster::connect_with(lazy, clumsy).await.unwrap();
+    let mut events = cluster.events();
+    let mut restarted = false;
+    soon("the discovered hosts", async {
+        let mut added = 0;
+        while added < 2 {
+            match events.next().await.expect("the monitor lives") {
+                Event::TaskRestarted { task, .. } => {
+                    assert_eq!(task, "discovery");
+                    restarted = true;
+                }
+                Event::HostAdded { .. } => added += 1,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(restarted);
+    assert_eq!(cluster.topology().hosts().len(), 3);
+    assert_eq!(config.hosts().len(), 1);
+    let pool = Pool::new(&cluster);
+    soon("a reader", async {
+        while port(&pool.reader().await.unwrap()).await == servers.addr(0).unwrap().port() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_pool_on_a_healthy_cluster_is_quiet() {
+    let (servers, pool) = start_proxied().await;
+    let turns = || -> Vec<u64> {
+        (0..3)
+            .map(|host| servers.proxy(host).unwrap().turns())
+            .collect()
+    };
+    let (before, begun) = (turns(), std::time::Instant::now());
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let allowed = begun.elapsed().as_secs() / 10 + 1;
+    for (host, (after, before)) in turns().into_iter().zip(before).enumerate() {
+        let probes = after - before;
+        assert!(
+            probes <= allowed,
+            "host {host}: {probes} probes, {allowed} allowed"
+        );
+        assert!(probes >= 1, "host {host} is not watched");
+    }
+    drop(pool);
+}
