@@ -6,6 +6,8 @@
 //! A failing history prints its seed; `LEADPOOL_SEED=n` replays it alone, and
 //! `LEADPOOL_HISTORIES=n` sets how many are run.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::HashMap, time::Duration};
 
 use leadpool::{

@@ -1,6 +1,8 @@
 //! The state machine against the case files in `tests/cases`: one file a scenario, given inputs
 //! and the picture expected after each. Every bug found in the machine adds a file.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use leadpool::{

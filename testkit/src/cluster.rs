@@ -359,7 +359,7 @@ impl ClusterBuilder {
             };
             let host = cluster.new_host(ip, port).await?;
             if self.addresses == Addresses::Distinct {
-                port.get_or_insert(host.addr().port());
+                port.get_or_insert_with(|| host.addr().port());
             }
         }
         let hosts = cluster.all();

@@ -136,7 +136,10 @@ impl PgInstall {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let ids: Vec<&str> = release
             .lines()
-            .filter_map(|line| line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE=")))
+            .filter_map(|line| {
+                line.strip_prefix("ID=")
+                    .or_else(|| line.strip_prefix("ID_LIKE="))
+            })
             .flat_map(|ids| ids.trim_matches('"').split_whitespace())
             .collect();
         let is = |id: &str| ids.contains(&id);

@@ -1,5 +1,7 @@
 //! Every action, on real servers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},

@@ -1,5 +1,7 @@
 //! What a client sees through the proxy.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use leadpool_testkit::{Cluster, Moment, Trigger};

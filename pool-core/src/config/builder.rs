@@ -294,14 +294,10 @@ impl ConfigBuilder {
                     _ => return Err(expected("disable, prefer or require")),
                 });
             }
-            "client_encoding" => {
-                if !matches!(
-                    value.to_ascii_uppercase().as_str(),
-                    "UTF8" | "UTF-8" | "AUTO"
-                ) {
-                    return Err(expected("UTF8, which is what Rust's strings are"));
-                }
-            }
+            "client_encoding" => match value.to_ascii_uppercase().as_str() {
+                "UTF8" | "UTF-8" | "AUTO" => {}
+                _ => return Err(expected("UTF8, which is what Rust's strings are")),
+            },
             "sslmode" => match value {
                 "disable" | "allow" | "prefer" => {}
                 "require" | "verify-ca" | "verify-full" => {

@@ -68,7 +68,7 @@ pub enum Error {
         /// How many attempts were begun.
         attempts: u32,
         /// What ended the last attempt before, if there was one.
-        source: Option<Box<Error>>,
+        source: Option<Box<Self>>,
     },
     /// Every attempt failed in a way that another attempt may cure. Nothing was committed.
     #[non_exhaustive]
@@ -78,7 +78,7 @@ pub enum Error {
         /// Whether the pool's shared retry budget ended it, not the limit of this transaction.
         budget: bool,
         /// What ended the last one.
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// The closure's own error. Nothing was committed.
     User(BoxError),

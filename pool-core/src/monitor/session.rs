@@ -76,20 +76,20 @@ impl Session {
             self.client.query_one(&self.probe, &[]),
         )
         .await?;
-        let mut answer = Answer::default();
-        answer.recovering = row.get("recovering");
-        answer.read_only = row.get("read_only");
-        answer.term = row
-            .get::<_, Option<&str>>("timeline")
-            .and_then(|hex| u32::from_str_radix(hex, 16).ok())
-            .map(Term::from_timeline);
-        answer.position = row
-            .get::<_, Option<&str>>("position")
-            .and_then(|text| text.parse::<Lsn>().ok());
-        answer.started_at = row.get("started_at");
-        answer.system_identifier = self.system_identifier;
-        answer.round_trip = Some(begun.elapsed());
-        Ok(answer)
+        Ok(Answer {
+            recovering: row.get("recovering"),
+            read_only: row.get("read_only"),
+            term: row
+                .get::<_, Option<&str>>("timeline")
+                .and_then(|hex| u32::from_str_radix(hex, 16).ok())
+                .map(Term::from_timeline),
+            position: row
+                .get::<_, Option<&str>>("position")
+                .and_then(|text| text.parse::<Lsn>().ok()),
+            started_at: row.get("started_at"),
+            system_identifier: self.system_identifier,
+            round_trip: Some(begun.elapsed()),
+        })
     }
 
     /// Returns when the connection ends.

@@ -61,12 +61,12 @@ impl Driver for Native {
 
     fn counts(pool: &Pool) -> PoolCounts {
         let status = pool.status();
-        let mut counts = PoolCounts::default();
-        counts.max_size = status.max_size;
-        counts.size = status.size;
-        counts.idle = status.available;
-        counts.waiting = status.waiting;
-        counts
+        PoolCounts {
+            max_size: status.max_size,
+            size: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+        }
     }
 
     fn is_curable(error: &Self::Error) -> bool {

@@ -36,7 +36,7 @@ const SLOW: Duration = Duration::from_millis(250);
 /// the rest are there, and `&*tx` goes where `&impl GenericClient` is wanted. The transaction
 /// ends with the closure: by COMMIT when it returns `Ok`, by ROLLBACK otherwise. So the handle
 /// must not be kept: one that outlives the closure makes the attempt fail
-/// ([`Error::Escaped`](crate::Error::Escaped)).
+/// ([`Error::Escaped`]).
 ///
 /// ```no_run
 /// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
@@ -60,6 +60,7 @@ pub struct Tx {
 struct Seat(Mutex<SeatState>);
 
 #[derive(Debug, Default)]
+#[expect(clippy::large_enum_variant, reason = "one a transaction, in an `Arc`")]
 enum SeatState {
     /// The `Tx` is alive.
     #[default]
@@ -185,7 +186,7 @@ where
         })?;
     let generation = sub_pool.generation.clone();
     drop(sub_pool);
-    let mut attempt = Attempt {
+    let attempt = Attempt {
         number,
         deadline,
         generation,
@@ -258,7 +259,7 @@ struct Attempt {
 
 impl Attempt {
     /// Runs the closure's future until it ends, the host is invalidated, or the deadline passes.
-    async fn watch<T>(&mut self, closure: impl Future<Output = T>) -> Result<T, Failure> {
+    async fn watch<T>(&self, closure: impl Future<Output = T>) -> Result<T, Failure> {
         let mut closure = pin!(closure);
         let generation = self.generation.clone();
         let mut aborted = pin!(generation.aborted());
@@ -280,7 +281,7 @@ impl Attempt {
 
     /// Sends COMMIT and finds out what became of it.
     async fn commit(
-        &mut self,
+        &self,
         open: Open,
         mut begun: Pin<Box<SimpleQueryStream>>,
     ) -> Result<(), Failure> {
@@ -312,7 +313,7 @@ impl Attempt {
             }
             Ok(Err(error)) => error,
             // Invalidated or out of time.
-            Err(failure) => return Err(self.in_doubt(Some(failure.error.into()))),
+            Err(failure) => return Err(self.in_doubt(Some(failure.error))),
         };
         let Some(error) = error else {
             return Err(self.in_doubt(None));

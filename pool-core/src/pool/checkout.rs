@@ -174,7 +174,10 @@ impl<D: Driver> SubPools<D> {
                         waiting: counts.waiting.max(1),
                     })))
                 } else {
-                    let source = sub_pool.generation.take_failure().or(trouble.last.take());
+                    let source = sub_pool
+                        .generation
+                        .take_failure()
+                        .or_else(|| trouble.last.take());
                     Err(self.cluster.no_host(target, clock.elapsed(), source))
                 }
             }

@@ -1,5 +1,11 @@
 //! The pool on real servers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "each test awaits or aborts what it spawns"
+)]
+
 mod cancellation;
 mod checkout;
 mod drop_in;
