@@ -418,7 +418,15 @@ fn a_hundred_thousand_histories() {
     if let Some(seed) = number("LEADPOOL_SEED") {
         return play(seed);
     }
-    for seed in 0..number("LEADPOOL_HISTORIES").unwrap_or(100_000) {
-        play(seed);
-    }
+    let histories = number("LEADPOOL_HISTORIES").unwrap_or(100_000);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            scope.spawn(move || {
+                for seed in (worker..histories).step_by(workers as usize) {
+                    play(seed);
+                }
+            });
+        }
+    });
 }

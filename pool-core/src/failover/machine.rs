@@ -277,7 +277,11 @@ impl Machine {
     }
 
     fn remember_highest(&mut self, claims: &[Claim], events: &mut Vec<Event>) {
-        let claimed = claims.iter().filter_map(|claim| claim.term).max();
+        // Also what was claimed before the machine settled, and has been withdrawn since.
+        let withdrawn = self.records.iter_mut().filter_map(|r| r.claimed.take());
+        let claimed = withdrawn
+            .chain(claims.iter().filter_map(|claim| claim.term))
+            .max();
         let seen_again = |highest: Option<(Term, Duration)>| match (claimed, highest) {
             (Some(term), Some((highest, _))) if term < highest => None,
             (term, _) => term,

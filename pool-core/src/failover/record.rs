@@ -16,6 +16,8 @@ pub(super) struct Record {
     /// Connections of older generations may still be checked out, not aborted.
     draining: bool,
     pub(super) system_identifier: Option<u64>,
+    /// The highest term it has claimed since the machine last took it into account.
+    pub(super) claimed: Option<Term>,
     /// System identifier and start time of the server behind the address.
     pub(super) incarnation: Option<(u64, i64)>,
 }
@@ -42,6 +44,7 @@ impl Record {
             unproven_since: None,
             draining: false,
             system_identifier: None,
+            claimed: None,
             incarnation: None,
         }
     }
@@ -64,6 +67,7 @@ impl Record {
         self.view.health = Health::Up;
         self.view.foreign = None;
         self.view.term = answer.term.filter(|_| role == Role::Primary);
+        self.claimed = self.claimed.max(self.view.term);
         self.view.position = answer.position;
         self.view.round_trip = answer.round_trip;
         self.view.last_answer = Some(now);
@@ -194,6 +198,7 @@ impl Record {
         self.heard = true;
         self.unproven_since = None;
         self.incarnation = None;
+        self.claimed = None;
         self.view.foreign = Some(id);
         self.view.role = Role::Unknown;
         self.view.health = Health::Up;
