@@ -75,6 +75,12 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
         parse_hosts(hosts, pairs)?;
     }
     let dbname = path.strip_prefix('/').unwrap_or(path);
+    // Perhaps the rest of a password.
+    if dbname.contains('@') {
+        return Err(syntax(
+            "write an @ in the user name, password or database name as %40",
+        ));
+    }
     if !dbname.is_empty() {
         add(pairs, "dbname", decode("dbname", dbname)?)?;
     }

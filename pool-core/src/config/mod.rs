@@ -158,3 +158,31 @@ impl FromStr for Config {
         Self::from_url(conninfo)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_is_told_everything() {
+        let text = "host=db1 hostaddr=10.0.0.1 port=7 user='a b' password='p\\'w' dbname=shop \
+                    options='-c work_mem=64kB' application_name=till connect_timeout=3 \
+                    keepalives_idle=9 tcp_user_timeout=1500";
+        let config = Config::from_url(text).unwrap();
+        let driver = config.driver_config(&config.hosts()[0]);
+        assert_eq!(driver.get_hostaddrs(), [IpAddr::from([10, 0, 0, 1])]);
+        assert_eq!(driver.get_ports(), [7]);
+        assert_eq!(driver.get_user(), Some("a b"));
+        assert_eq!(driver.get_password(), Some(b"p'w".as_slice()));
+        assert_eq!(driver.get_dbname(), Some("shop"));
+        assert_eq!(driver.get_options(), Some("-c work_mem=64kB"));
+        assert_eq!(driver.get_application_name(), Some("till"));
+        let seconds = std::time::Duration::from_secs;
+        assert_eq!(driver.get_connect_timeout(), Some(&seconds(3)));
+        assert_eq!(driver.get_keepalives_idle(), seconds(9));
+        assert_eq!(
+            driver.get_tcp_user_timeout(),
+            Some(&std::time::Duration::from_millis(1500))
+        );
+    }
+}
