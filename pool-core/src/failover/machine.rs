@@ -140,16 +140,18 @@ impl Machine {
     fn apply(&mut self, input: Input, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
         match input {
             Input::Answered { host, answer } => {
-                let known = self.known_identifier(&host);
                 let now = self.now;
                 let Some(record) = self.record(&host) else {
                     return;
                 };
-                match (answer.system_identifier, known) {
-                    (Some(id), Some(expected)) if id != expected => {
-                        record.refuse(id, expected, events);
-                    }
-                    _ => record.answered(now, &answer, events),
+                record.system_identifier = answer.system_identifier;
+                let stranger = answer.system_identifier.and_then(|id| self.stranger(id));
+                let Some(record) = self.record(&host) else {
+                    return;
+                };
+                match stranger {
+                    Some((id, expected)) => record.refuse(id, expected, events),
+                    None => record.answered(now, &answer, events),
                 }
             }
             Input::Failed { host, failure } => {
@@ -181,20 +183,22 @@ impl Machine {
         self.records.iter_mut().find(|r| r.view.addr == *host)
     }
 
-    /// The system identifier that an answer of `host` must show. Before there has been a writer
-    /// it is what most other hosts showed, so that one stranger in the list, answering first,
-    /// does not make strangers of all others.
-    fn known_identifier(&self, host: &HostAddr) -> Option<u64> {
-        self.system_identifier.or_else(|| {
-            let ids: Vec<u64> = self
-                .records
-                .iter()
-                .filter(|record| record.view.addr != *host)
-                .filter_map(|record| record.system_identifier)
-                .collect();
-            let votes = |id: u64| ids.iter().filter(|other| **other == id).count();
-            ids.iter().copied().find(|id| votes(*id) > 1)
-        })
+    /// Whether a host with this system identifier belongs to another cluster: then this one, and
+    /// the one it should show.
+    ///
+    /// Before the first writer, what most hosts show is right, and in a draw what the host shows
+    /// that the configuration names first. So one stranger in the list, answering first, does not
+    /// make strangers of all others.
+    fn stranger(&self, id: u64) -> Option<(u64, u64)> {
+        if let Some(expected) = self.system_identifier {
+            return (id != expected).then_some((id, expected));
+        }
+        let shown = || self.records.iter().filter_map(|r| r.system_identifier);
+        let votes = |id: u64| shown().filter(|other| *other == id).count();
+        let most = shown().map(votes).max()?;
+        let expected = shown().find(|other| votes(*other) == most)?;
+        let outvoted = votes(id) < most;
+        (id != expected && (self.settled || outvoted)).then_some((id, expected))
     }
 
     fn adopt(&mut self, hosts: Vec<HostAddr>, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
@@ -300,30 +304,17 @@ impl Machine {
         }
     }
 
-    /// Before the first writer: hosts with an identifier that most others do not share are
-    /// refused, also when they answered before those others. In a draw the host that the
-    /// configuration names first is right.
+    /// Refuses strangers also when they answered before those who outvote them.
     fn outvote_strangers(&mut self, events: &mut Vec<Event>) {
-        if self.system_identifier.is_some() {
-            return;
-        }
-        let ids: Vec<(usize, u64)> = self
-            .records
-            .iter()
-            .enumerate()
-            .filter_map(|(at, record)| Some((at, record.system_identifier?)))
-            .collect();
-        let votes = |id: u64| ids.iter().filter(|(_, other)| *other == id).count();
-        let Some(expected) = ids
-            .iter()
-            .map(|(_, id)| *id)
-            .rev()
-            .max_by_key(|id| votes(*id))
-        else {
-            return;
-        };
-        for (at, id) in ids.iter().copied() {
-            if id != expected && (self.settled || votes(id) < votes(expected)) {
+        for at in 0..self.records.len() {
+            let record = &self.records[at];
+            let Some(id) = record.system_identifier else {
+                continue;
+            };
+            if record.view.role == Role::Unknown {
+                continue;
+            }
+            if let Some((id, expected)) = self.stranger(id) {
                 self.records[at].refuse(id, expected, events);
             }
         }
