@@ -1,1 +1,47 @@
-//! Support for the benches.
+//! What is measured: leadpool and the bare pool that it stands on, both on the same server.
+
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
+use leadpool_testkit::Cluster as Servers;
+use tokio_postgres::NoTls;
+
+/// A running cluster and a pool of each kind on its primary.
+#[derive(Debug)]
+pub struct Rivals {
+    /// The pool under test, with default settings.
+    pub leadpool: leadpool::Pool,
+    /// A plain pool of the same size, which also checks nothing on checkout.
+    pub bare: deadpool_postgres::Pool,
+    /// Ends with this.
+    pub servers: Servers,
+}
+
+impl Rivals {
+    /// Starts a primary with one standby, and makes the table that transactions write to.
+    ///
+    /// # Errors
+    ///
+    /// What the servers or the pools say when they can't start.
+    pub async fn start() -> Result<Self, Box<dyn std::error::Error>> {
+        let servers = Servers::builder().standbys(1).start().await?;
+        let admin = servers.connect(0).await?;
+        admin
+            .batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, n bigint)")
+            .await?;
+        let leadpool = leadpool::Pool::connect(&servers.url()).await?;
+        let host: tokio_postgres::Config = servers.host_url(0)?.parse()?;
+        let config = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let bare = deadpool_postgres::Pool::builder(Manager::from_config(host, NoTls, config))
+            .max_size(leadpool.cluster().config().pool().writer_size)
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        drop(leadpool.get().await?);
+        drop(bare.get().await?);
+        Ok(Self {
+            leadpool,
+            bare,
+            servers,
+        })
+    }
+}

@@ -14,7 +14,11 @@ fn the_compiler_says_what_to_do() {
     let cases = trybuild::TestCases::new();
     cases.pass("tests/closures/accepted/*.rs");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = Command::new(rustc).arg("--version").output().unwrap().stdout;
+    let version = Command::new(rustc)
+        .arg("--version")
+        .output()
+        .unwrap()
+        .stdout;
     if version.starts_with(MESSAGES_OF.as_bytes()) {
         cases.compile_fail("tests/closures/refused/*.rs");
     }

@@ -4,7 +4,10 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::{JoinHandle, yield_now},
+    time::timeout,
+};
 use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket, tls::NoTlsStream};
 
 use crate::{failover::Report, pool::Generation};
@@ -20,7 +23,11 @@ pub(super) struct HostConnect {
 
 impl Connect for HostConnect {
     fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        Box::pin(open(&self.generation))
+        Box::pin(async {
+            // A checkout that looks for an idle connection drops the future after one poll.
+            yield_now().await;
+            open(&self.generation).await
+        })
     }
 }
 

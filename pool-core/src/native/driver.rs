@@ -1,13 +1,23 @@
 //! deadpool-postgres behind the seam.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType,
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType, Timeouts,
 };
 
 use super::connect::HostConnect;
 use crate::pool::{Driver, Generation, GetError, PoolCounts};
+
+const NO_TIMEOUTS: Timeouts = Timeouts {
+    wait: None,
+    create: None,
+    recycle: None,
+};
 
 /// The tokio-postgres driver, pooled by deadpool-postgres.
 #[derive(Debug)]
@@ -33,6 +43,16 @@ impl Driver for Native {
             .max_size(size)
             .build()
             .expect("invariant: building fails only for timeouts without a runtime, none are set")
+    }
+
+    fn try_get(pool: &Pool) -> Option<Object> {
+        // What is not ready at once has done nothing yet: it has queued up, or `HostConnect` is
+        // about to begin.
+        let getting = pin!(pool.timeout_get(&NO_TIMEOUTS));
+        match getting.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(object)) => Some(object),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
+        }
     }
 
     async fn get(pool: &Pool) -> Result<Object, GetError<Self::Error>> {

@@ -115,7 +115,9 @@ impl Pool {
     ///
     /// Dropping the future gives up the place in the queue; nothing leaks.
     pub async fn get(&self) -> Result<Client, Error> {
-        self.get_as(self.cluster().config().target()).await
+        let config = self.cluster().config();
+        self.checkout(config.target(), config.pool().checkout_timeout)
+            .await
     }
 
     /// Takes a connection to a standby, each in its turn; to the writer while no standby is
@@ -129,7 +131,8 @@ impl Pool {
     ///
     /// As [`get`](Self::get).
     pub async fn reader(&self) -> Result<Client, Error> {
-        self.get_as(Target::PreferStandby).await
+        let timeout = self.cluster().config().pool().checkout_timeout;
+        self.checkout(Target::PreferStandby, timeout).await
     }
 
     /// Takes a connection to a host that is usable as `target` asks.
@@ -142,8 +145,8 @@ impl Pool {
     ///
     /// As [`get`](Self::get).
     pub async fn get_as(&self, target: Target) -> Result<Client, Error> {
-        self.timeout_get(target, self.cluster().config().pool().checkout_timeout)
-            .await
+        let timeout = self.cluster().config().pool().checkout_timeout;
+        self.checkout(target, timeout).await
     }
 
     /// Takes a connection within a time of its own.
@@ -156,8 +159,19 @@ impl Pool {
     ///
     /// As [`get`](Self::get).
     pub async fn timeout_get(&self, target: Target, timeout: Duration) -> Result<Client, Error> {
-        let (client, _) = self.inner.sub_pools.checkout(target, timeout).await?;
-        Ok(client)
+        self.checkout(target, timeout).await
+    }
+
+    /// No `async fn`: each layer of those moves the connection once more.
+    #[inline]
+    fn checkout(
+        &self,
+        target: Target,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Client, Error>> + Send + '_ {
+        self.inner
+            .sub_pools
+            .checkout(target, timeout, |client, _| client)
     }
 
     /// A real [`deadpool_postgres::Pool`] that follows the writer, for code that insists on the

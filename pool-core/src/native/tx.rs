@@ -176,16 +176,16 @@ where
     Fut: Future<Output = Result<T, Error>>,
 {
     let left = deadline.saturating_duration_since(Instant::now());
-    let (client, sub_pool) = pools
-        .checkout(options.target, left)
+    let (client, generation) = pools
+        .checkout(options.target, left, |client, generation| {
+            (client, generation.clone())
+        })
         .await
         .map_err(|error| Failure {
             error,
             disposition: Disposition::Fail,
             generation: None,
         })?;
-    let generation = sub_pool.generation.clone();
-    drop(sub_pool);
     let attempt = Attempt {
         number,
         deadline,

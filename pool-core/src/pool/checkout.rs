@@ -29,19 +29,69 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 type Got<D> = Result<<D as Driver>::Conn, GetError<<D as Driver>::Error>>;
 
 impl<D: Driver> SubPools<D> {
-    /// Takes a connection of a host that is usable as `target` asks.
+    /// Takes a connection of a host that is usable as `target` asks; `hand_out` makes of it, and of
+    /// its generation, what the caller wants.
     ///
     /// One deadline covers everything: waiting for a host, for a place, and for a connection to
-    /// open. While an idle connection is there, neither a clock is read nor a timer made.
+    /// open. While an idle connection is there, nothing is allocated, no clock is read and no
+    /// timer made.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives back the place in each queue; nothing leaks.
-    pub(crate) async fn checkout(
+    pub(crate) async fn checkout<R>(
         &self,
         target: Target,
         timeout: Duration,
-    ) -> Result<(D::Conn, Arc<SubPool<D>>), Error> {
+        hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
+    ) -> Result<R, Error> {
+        let chosen = match self.idle(target, &hand_out) {
+            Ok(idle) => return Ok(idle),
+            Err(chosen) => chosen,
+        };
+        // Apart, so that its large state burdens only those who wait.
+        let (conn, generation) = Box::pin(self.wait(target, timeout, chosen)).await?;
+        Ok(hand_out(conn, &generation))
+    }
+
+    /// Takes a connection that is idle, without overtaking anybody; else says whose turn it was.
+    #[inline]
+    fn idle<R>(
+        &self,
+        target: Target,
+        hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
+    ) -> Result<R, Option<Arc<SubPool<D>>>> {
+        if target == Target::Primary && self.gate.is_queued() {
+            return Err(None);
+        }
+        let routes = self.routes.load();
+        let Some(sub_pool) = routes.route(target, &self.readers) else {
+            return Err(None);
+        };
+        match D::try_get(&sub_pool.pool) {
+            Some(conn) if self.admits(sub_pool) => Ok(hand_out(conn, &sub_pool.generation)),
+            Some(conn) => {
+                D::discard(conn);
+                Err(None)
+            }
+            None => Err(Some(sub_pool.clone())),
+        }
+    }
+
+    /// The last look before a connection is handed out.
+    fn admits(&self, sub_pool: &SubPool<D>) -> bool {
+        if sub_pool.generation.is_writer() {
+            self.cluster.note_writing();
+        }
+        !sub_pool.generation.is_retired()
+    }
+
+    async fn wait(
+        &self,
+        target: Target,
+        timeout: Duration,
+        mut chosen: Option<Arc<SubPool<D>>>,
+    ) -> Result<(D::Conn, Arc<Generation>), Error> {
         let mut clock = Clock {
             timeout,
             begun: None,
@@ -54,7 +104,10 @@ impl<D: Driver> SubPools<D> {
                 return Err(Error::Closed);
             }
             let overtakes = target == Target::Primary && turn.is_none() && self.gate.is_queued();
-            let sub_pool = match routes.route(target, &self.readers) {
+            let chosen = chosen
+                .take()
+                .or_else(|| routes.route(target, &self.readers).cloned());
+            let sub_pool = match &chosen {
                 Some(sub_pool) if !overtakes => sub_pool,
                 _ => {
                     turn = self
@@ -75,13 +128,10 @@ impl<D: Driver> SubPools<D> {
                 }
             };
             match got {
-                Ok(conn) if sub_pool.generation.is_retired() => D::discard(conn),
-                Ok(conn) => {
-                    if sub_pool.generation.is_writer() {
-                        self.cluster.note_writing();
-                    }
-                    return Ok((conn, sub_pool.clone()));
+                Ok(conn) if self.admits(sub_pool) => {
+                    return Ok((conn, sub_pool.generation.clone()));
                 }
+                Ok(conn) => D::discard(conn),
                 Err(GetError::Closed) => {}
                 Err(GetError::Connect(error)) => {
                     self.connect_failed(sub_pool, error, target, &mut clock, &mut trouble)

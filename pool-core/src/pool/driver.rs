@@ -19,6 +19,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// Makes a pool of connections to the generation's host. Opens none yet.
     fn open(&self, generation: &Arc<Generation>, size: usize) -> Self::Pool;
 
+    /// Takes an idle connection; `None` if there is none at once. Must neither wait nor open one.
+    fn try_get(pool: &Self::Pool) -> Option<Self::Conn>;
+
     /// Takes a connection, waiting for one to be returned or opened. Dropping the future must
     /// leak nothing.
     fn get(
