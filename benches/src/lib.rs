@@ -6,6 +6,7 @@ use tokio_postgres::NoTls;
 
 /// A running cluster and a pool of each kind on its primary.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Rivals {
     /// The pool under test, with default settings.
     pub leadpool: leadpool::Pool,
