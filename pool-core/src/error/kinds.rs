@@ -256,6 +256,18 @@ impl From<ConfigError> for Error {
 }
 
 /// No host was usable for a checkout until its deadline: what was seen on each.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) {
+/// use leadpool::Error;
+///
+/// if let Err(Error::NoHost(error)) = pool.get().await {
+///     for line in &error.seen {
+///         eprintln!("{line}");
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NoHost {
@@ -287,6 +299,16 @@ impl StdError for NoHost {
 }
 
 /// All connections of a host were in use until the checkout's deadline.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) {
+/// use leadpool::Error;
+///
+/// if let Err(Error::QueueFull(error)) = pool.get().await {
+///     eprintln!("{} of {} in use, {} wait", error.size, error.max_size, error.waiting);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct QueueFull {
@@ -314,6 +336,16 @@ impl fmt::Display for QueueFull {
 }
 
 /// A host refused a connection for a reason that waiting does not cure.
+///
+/// ```no_run
+/// # async fn f() {
+/// use leadpool::{Error, Pool};
+///
+/// if let Err(Error::Connect(error)) = Pool::connect("postgres://nobody@db1/shop").await {
+///     eprintln!("{} refuses us: {error}", error.host);
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ConnectError {
@@ -341,6 +373,20 @@ impl StdError for ConnectError {
 /// A COMMIT that was sent and never answered.
 ///
 /// The transaction may have been committed or not: look in the data before you repeat it.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) {
+/// use leadpool::Error;
+///
+/// let paid = pool.run_tx(|tx| async move {
+///     tx.execute("UPDATE orders SET paid = true WHERE id = 7", &[]).await?;
+///     Ok(())
+/// });
+/// if let Err(Error::Unknown(in_doubt)) = paid.await {
+///     eprintln!("look whether order 7 is paid: {in_doubt}");
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct InDoubt {

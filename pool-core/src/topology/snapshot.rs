@@ -62,7 +62,7 @@ impl Topology {
 /// What is known of one host.
 ///
 /// ```no_run
-/// # fn f(topology: &leadpool::Topology) {
+/// # fn f(topology: &leadpool::topology::Topology) {
 /// let usable = topology.hosts().iter().filter(|host| host.is_reader()).count();
 /// # }
 /// ```

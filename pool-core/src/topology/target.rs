@@ -72,6 +72,12 @@ impl FromStr for Target {
 }
 
 /// A text that names no [`Target`].
+///
+/// ```
+/// use leadpool::Target;
+///
+/// assert!("writer".parse::<Target>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected any, read-write, read-only, primary, standby, prefer-standby or prefer-primary")]
 #[non_exhaustive]
