@@ -42,8 +42,9 @@ impl Disposition {
     ///
     /// An answer instead of the COMMIT tag means that nothing was committed: the server reports
     /// no error between the commit record and the tag. That holds for FATAL errors too (0 of
-    /// 7,404 observed were committed without the tag). The one exception is 40003, with which the
-    /// server itself says that it does not know.
+    /// 7,404 observed were committed without the tag). The exceptions are 40003, with which the
+    /// server itself says that it does not know, and class 08, which no server but a proxy in
+    /// between answers with: that it lost the server is all that it knows.
     ///
     /// Codes: [PostgreSQL documentation, appendix A](https://www.postgresql.org/docs/current/errcodes-appendix.html).
     #[must_use]
@@ -61,7 +62,7 @@ impl Disposition {
             // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
             ("57P01" | "57P02" | "57P03" | "57P05", _) => Self::WaitTopology,
             // connection exceptions, by whichever proxy says so
-            (code, _) if code.starts_with("08") => Self::WaitTopology,
+            (code, phase) if code.starts_with("08") => Self::of_lost_connection(phase),
             _ => Self::Fail,
         }
     }
@@ -112,8 +113,6 @@ mod tests {
             ("57P01", WaitTopology),
             ("57P02", WaitTopology),
             ("57P03", WaitTopology),
-            ("08006", WaitTopology),
-            ("08003", WaitTopology),
             ("57P04", Fail),
             ("57014", Fail),
             ("55P03", Fail),
@@ -148,9 +147,11 @@ mod tests {
             Disposition::of_lost_connection(TxPhase::CommitInFlight),
             Disposition::Resolve
         );
-        assert_eq!(
-            Disposition::of_sqlstate("40003", TxPhase::CommitInFlight),
-            Disposition::Resolve
-        );
+        // The server does not know, or a proxy has lost it.
+        for code in ["40003", "08006", "08P01"] {
+            let of = |phase| Disposition::of_sqlstate(code, phase);
+            assert_eq!(of(TxPhase::Open), Disposition::WaitTopology, "{code}");
+            assert_eq!(of(TxPhase::CommitInFlight), Disposition::Resolve, "{code}");
+        }
     }
 }

@@ -9,6 +9,8 @@ mod cluster;
 mod prober;
 mod session;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use cluster::Cluster;

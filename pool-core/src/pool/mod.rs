@@ -7,6 +7,8 @@ mod gate;
 mod generation;
 mod status;
 mod sub_pools;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use driver::{Driver, GetError};
 pub(crate) use generation::Generation;

@@ -212,9 +212,12 @@ impl<D: Driver> SubPools<D> {
             let Some(generation) = generation.upgrade() else {
                 return false;
             };
-            let abort = topology
-                .host(generation.host())
-                .is_some_and(|host| generation.number() <= host.aborted);
+            let abort = match topology.host(generation.host()) {
+                Some(host) => generation.number() <= host.aborted,
+                // It left the cluster as the writer; what is still written there is lost once
+                // another host is.
+                None => generation.is_writer() && topology.writer.is_some(),
+            };
             if abort {
                 generation.abort();
             }

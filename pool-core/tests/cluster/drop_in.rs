@@ -1,19 +1,22 @@
 //! A real `deadpool_postgres::Pool` that follows the writer.
 
+use std::time::Duration;
+
 use deadpool_postgres::GenericClient;
+use leadpool::topology::Phase;
 
 use crate::support::*;
 
 /// Code that knows nothing of leadpool.
 async fn third_party(pool: &deadpool_postgres::Pool) -> Result<u16, String> {
     let client = pool.get().await.map_err(|error| error.to_string())?;
-    generic(&client).await.map_err(|error| error.to_string())?;
-    Ok(port(&client).await)
+    generic(&client).await.map_err(|error| error.to_string())
 }
 
-async fn generic(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
-    client.execute("INSERT INTO t (n) VALUES (1)", &[]).await?;
-    Ok(())
+async fn generic(client: &impl GenericClient) -> Result<u16, tokio_postgres::Error> {
+    let sql = "INSERT INTO t (n) VALUES (1) RETURNING inet_server_port()";
+    let port: i32 = client.query_one(sql, &[]).await?.get(0);
+    Ok(u16::try_from(port).unwrap())
 }
 
 #[tokio::test]
@@ -52,6 +55,30 @@ async fn it_follows_a_switchover_and_drops_idle_connections() {
 }
 
 #[tokio::test]
+async fn a_live_connection_to_who_is_no_writer_is_not_handed_out() {
+    let (servers, pool) = start().await;
+    let native = pool.deadpool_pool();
+    servers.promote(1).await.unwrap();
+    let promoted = servers.addr(1).unwrap().port();
+    soon("a connection to the promoted host", async {
+        while third_party(&native).await.ok() != Some(promoted) {}
+    })
+    .await;
+    // The other standby takes the same timeline: nobody is the writer, yet nothing is aborted.
+    servers.promote(2).await.unwrap();
+    seen(&pool, "the dispute", |topology| {
+        topology.phase == Phase::Contested
+    })
+    .await;
+    assert!(native.status().available > 0);
+    let waiting = tokio::time::timeout(Duration::from_millis(300), native.get());
+    assert!(
+        waiting.await.is_err(),
+        "a former writer's connection was handed out"
+    );
+}
+
+#[tokio::test]
 async fn its_waiters_park_until_there_is_a_writer() {
     let (servers, pool) = start().await;
     let native = pool.deadpool_pool();
@@ -59,7 +86,7 @@ async fn its_waiters_park_until_there_is_a_writer() {
     servers.kill(0).await.unwrap();
     soon("the loss", async {
         while pool.cluster().topology().writer.is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;

@@ -1,12 +1,15 @@
 //! Tasks have owners: they end when they should, and are missed when they should not.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use leadpool::{
-    Cluster, Config, Error, Event, Pool,
+    Cluster, Config, Error, Event, HostAddr, Pool, Target,
     discovery::{Discovering, Discovery},
 };
 
@@ -39,7 +42,12 @@ async fn dropping_the_pool_ends_its_tasks_and_connections() {
 
 #[tokio::test]
 async fn close_is_bounded_also_when_a_host_is_frozen() {
-    let (servers, pool) = start().await;
+    let servers = leadpool_testkit::Cluster::start().await.unwrap();
+    // The monitor gives no host up here: the bound must be close's own.
+    let patient = Duration::from_secs(3600);
+    let pool = connect_with(&servers.url(), |config| config.silence_limit(patient))
+        .await
+        .unwrap();
     let client = pool.get().await.unwrap();
     let mut events = pool.cluster().events();
     servers.freeze(0).await.unwrap();
@@ -96,6 +104,49 @@ impl Discovery for Clumsy {
     fn refresh_interval(&self) -> Option<Duration> {
         Some(Duration::from_millis(50))
     }
+}
+
+/// A list that the test changes.
+#[derive(Debug)]
+struct Changing(Arc<Mutex<Vec<HostAddr>>>);
+
+impl Discovery for Changing {
+    fn discover(&self) -> Discovering<'_> {
+        Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        Some(Duration::from_millis(20))
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_leaves_the_cluster_is_aborted_once_another_is_the_writer() {
+    let servers = leadpool_testkit::Cluster::start().await.unwrap();
+    let config = Config::from_url(&servers.url()).unwrap();
+    let mut hosts = config.hosts().to_vec();
+    let list = Arc::new(Mutex::new(hosts.clone()));
+    let cluster = Cluster::connect_with(config, Changing(list.clone()))
+        .await
+        .unwrap();
+    let pool = Pool::new(&cluster);
+    let client = pool.get().await.unwrap();
+    drop(pool.get().await.unwrap());
+    // A hint alone ends nothing that is in use.
+    hosts.remove(0);
+    *list.lock().unwrap() = hosts;
+    seen(&pool, "the departure", |topology| {
+        topology.hosts().len() == 2
+    })
+    .await;
+    client.simple_query("SELECT 1").await.unwrap();
+    let short = Duration::from_millis(100);
+    assert!(pool.timeout_get(Target::Primary, short).await.is_err());
+    servers.promote(1).await.unwrap();
+    let writer = soon("the new writer", pool.get()).await.unwrap();
+    assert_eq!(port(&writer).await, servers.addr(1).unwrap().port());
+    let gone = soon("the abort", client.simple_query("SELECT pg_sleep(60)"));
+    assert!(gone.await.is_err());
 }
 
 #[tokio::test]
