@@ -351,9 +351,17 @@ impl Host {
     }
 }
 
-/// An address that nobody listens on. Outside of the range that the kernel takes for outgoing
-/// connections, so that a stopped server finds its port free again.
+/// An address that nobody listens on. It may be taken for a moment longer: a process that is
+/// being started holds a copy of every open socket until it runs its own program, so whoever
+/// binds here next tries again.
 pub(crate) fn free_addr(ip: IpAddr) -> Result<SocketAddr, Error> {
+    let listener = listen(ip)?;
+    listener.local_addr().map_err(Error::io("a free port"))
+}
+
+/// Listens on a free port. Outside of the range that the kernel takes for outgoing connections,
+/// so that a stopped server finds its port free again.
+pub(crate) fn listen(ip: IpAddr) -> Result<TcpListener, Error> {
     use std::hash::{BuildHasher as _, RandomState};
 
     let mut last = None;
@@ -361,7 +369,7 @@ pub(crate) fn free_addr(ip: IpAddr) -> Result<SocketAddr, Error> {
         let random = RandomState::new().hash_one(attempt);
         let port = 10_000 + u16::try_from(random % 20_000).unwrap_or_default();
         match TcpListener::bind((ip, port)) {
-            Ok(_) => return Ok(SocketAddr::new(ip, port)),
+            Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),
         }
     }

@@ -19,7 +19,7 @@ use tokio::{
 };
 pub use trigger::{Moment, Trigger};
 
-use crate::{Error, host::free_addr};
+use crate::{Error, host::listen};
 
 /// A TCP proxy in front of one server: cuts, refuses, goes silent, delays, or breaks off at a
 /// given message.
@@ -49,6 +49,9 @@ pub(crate) struct Shared {
     turns: AtomicU64,
 }
 
+/// How soon a proxy tries again to listen where it listened before.
+const REBIND: Duration = Duration::from_millis(5);
+
 /// What the proxy does with what arrives.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mode {
@@ -67,10 +70,12 @@ impl Proxy {
     ///
     /// No port is free.
     pub async fn start(target: SocketAddr) -> Result<Self, Error> {
-        let addr = free_addr(Ipv4Addr::LOCALHOST.into())?;
-        let listener = TcpListener::bind(addr)
-            .await
-            .map_err(Error::io("the proxy's port"))?;
+        let listener = listen(Ipv4Addr::LOCALHOST.into())?;
+        let ready = listener
+            .local_addr()
+            .and_then(|addr| listener.set_nonblocking(true).map(|()| addr))
+            .and_then(|addr| Ok((addr, TcpListener::from_std(listener)?)));
+        let (addr, listener) = ready.map_err(Error::io("the proxy's port"))?;
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
             mode: watch::Sender::new(Mode::default()),
@@ -205,6 +210,8 @@ async fn accept(addr: SocketAddr, listener: TcpListener, shared: Arc<Shared>) {
         } else if listener.is_none() {
             listener = TcpListener::bind(addr).await.ok();
         }
+        // The old socket may live on for a moment, in a process that is just being started.
+        let again = !refuse && listener.is_none();
         let next = async {
             match &listener {
                 Some(listener) => listener.accept().await,
@@ -223,6 +230,7 @@ async fn accept(addr: SocketAddr, listener: TcpListener, shared: Arc<Shared>) {
                 }
             }
             Some(_) = connections.join_next() => {}
+            () = tokio::time::sleep(REBIND), if again => {}
         }
     }
 }
