@@ -139,6 +139,40 @@ async fn round_trips_are_counted() {
 }
 
 #[tokio::test]
+async fn a_message_ends_in_silence() {
+    local(async {
+        let cluster = cluster().await;
+        let proxy = cluster.proxy(0).unwrap();
+        let short = Duration::from_millis(200);
+        let mut expected = 0;
+        for (moment, arrives, is_told) in [
+            (Moment::Stranded, false, true),
+            (Moment::SilentBefore, false, false),
+            (Moment::SilentAfter, true, false),
+        ] {
+            let client = through(&cluster).await.unwrap();
+            proxy.cut_at(Trigger::new("INSERT INTO t", moment));
+            let insert = client.simple_query("INSERT INTO t VALUES (1)");
+            match tokio::time::timeout(short, insert).await {
+                Ok(answered) => assert!(is_told && answered.is_err(), "{moment:?}"),
+                Err(_) => assert!(!is_told, "{moment:?}"),
+            }
+            expected += i64::from(arrives);
+            assert_eq!(rows(&cluster).await, expected, "{moment:?}");
+            // The server has noticed nothing.
+            let watcher = cluster.connect(0).await.unwrap();
+            let sessions = "SELECT count(*) FROM pg_stat_activity \
+                            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
+                                  AND application_name <> 'testkit'";
+            let row = watcher.query_one(sessions, &[]).await.unwrap();
+            assert_eq!(row.get::<_, i64>(0), 1, "{moment:?}");
+            proxy.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn cuts_around_a_message() {
     local(async {
         let cluster = cluster().await;

@@ -1,7 +1,7 @@
 //! Moving bytes both ways.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -30,24 +30,34 @@ enum Way {
 pub(super) async fn both(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     // Small messages must leave when they are written: the proxy is to measure, not to add.
     drop((client.set_nodelay(true), server.set_nodelay(true)));
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
     // Whether the client spoke last.
     let asking = AtomicBool::new(false);
-    let swallow = AtomicBool::new(false);
+    let end = Mutex::new(None);
     tokio::select! {
-        () = one(from_client, to_server, Way::ToServer, shared, &asking, &swallow) => {}
-        () = one(from_server, to_client, Way::ToClient, shared, &asking, &swallow) => {}
+        () = one(&mut from_client, &mut to_server, Way::ToServer, shared, &asking, &end) => {}
+        () = one(&mut from_server, &mut to_client, Way::ToClient, shared, &asking, &end) => {}
+    }
+    let end = *end.lock().unwrap_or_else(PoisonError::into_inner);
+    match end {
+        Some(Moment::Stranded) => {
+            drop((from_client, to_client));
+            std::future::pending::<()>().await;
+        }
+        // Whoever waits for an answer waits for ever.
+        Some(Moment::SilentBefore | Moment::SilentAfter) => std::future::pending().await,
+        _ => {}
     }
 }
 
 async fn one(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     way: Way,
     shared: &Shared,
     asking: &AtomicBool,
-    swallow: &AtomicBool,
+    end: &Mutex<Option<Moment>>,
 ) {
     let (queue, mut queued) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let reading = async move {
@@ -68,17 +78,23 @@ async fn one(
                     }
                     messages.push(bytes);
                     while let Some(message) = messages.next() {
-                        match shared.triggered(&message) {
-                            Some(Moment::BeforeForward) => return,
-                            Some(Moment::AfterForward) => last = true,
-                            Some(Moment::BeforeAnswer) => swallow.store(true, Ordering::Relaxed),
-                            None => {}
+                        let Some(moment) = shared.triggered(&message) else {
+                            continue;
+                        };
+                        *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(moment);
+                        match moment {
+                            Moment::BeforeForward | Moment::Stranded | Moment::SilentBefore => {
+                                return;
+                            }
+                            Moment::AfterForward | Moment::SilentAfter => last = true,
+                            Moment::BeforeAnswer => {}
                         }
                     }
                     shared.mode.borrow().to_server
                 }
                 Way::ToClient => {
-                    if swallow.load(Ordering::Relaxed) {
+                    let end = *end.lock().unwrap_or_else(PoisonError::into_inner);
+                    if end == Some(Moment::BeforeAnswer) {
                         return;
                     }
                     shared.mode.borrow().to_client

@@ -18,9 +18,17 @@ pub enum Moment {
     AfterForward,
     /// The server has answered; the answer never reaches the client.
     BeforeAnswer,
+    /// The message never reaches the server, and the client's connection ends. The server's stays
+    /// open, as after a partition that the server has not noticed.
+    Stranded,
+    /// The message never reaches the server, and nobody is told: both connections stay open and
+    /// silent.
+    SilentBefore,
+    /// The message reaches the server, and from there on both connections are silent.
+    SilentAfter,
 }
 
-/// Breaks a connection off at a simple query or a prepared statement that contains a text.
+/// Breaks a connection off, or silences it, at a simple query or a prepared statement that contains a text.
 ///
 /// ```
 /// use leadpool_testkit::{Moment, Trigger};
