@@ -9,8 +9,9 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "topology",
+    "outcome",
     "config",
     "failover",
     "error",
@@ -132,7 +133,7 @@ fn imports_go_one_way() {
 
 #[test]
 fn the_state_machine_is_pure() {
-    for module in ["topology", "failover"] {
+    for module in ["topology", "failover", "outcome"] {
         for file in files(module) {
             let code = code(&file);
             for word in IMPURE {

@@ -5,10 +5,13 @@ use std::{net::IpAddr, time::Duration};
 use tokio_postgres::config::ChannelBinding;
 
 use super::{
-    Config, ConfigError, ContestedPolicy, MonitorSettings, PoolSettings, TxSettings, conninfo,
-    secret::Secret,
+    Config, ConfigError, ContestedPolicy, MonitorSettings, PoolSettings, TxSettings, check,
+    conninfo, secret::Secret,
 };
-use crate::topology::{HostAddr, Target};
+use crate::{
+    outcome::{Proof, TokenTable},
+    topology::{HostAddr, Target},
+};
 
 /// Collects settings and checks them together.
 ///
@@ -133,7 +136,22 @@ impl ConfigBuilder {
             backoff_max: Duration,
             retry_budget: u32,
             retry_budget_ratio: f64,
+            evidence: bool,
+            proof: Proof,
+            token_retention: Duration,
         }
+    }
+
+    /// Sets [`TxSettings::token_table`], by its name: `name` or `schema.name`.
+    pub fn token_table(mut self, name: &str) -> Self {
+        match TokenTable::new(name) {
+            Ok(table) => self.tx.token_table = Some(table),
+            Err(error) => {
+                let mistake = ConfigError::invalid("token_table", error.to_string());
+                self.mistake.get_or_insert(mistake);
+            }
+        }
+        self
     }
 
     /// Sets [`TxSettings::deadline`].
@@ -200,10 +218,10 @@ impl ConfigBuilder {
         if let Some(mistake) = mistake {
             return Err(mistake);
         }
-        check_hosts(&hosts)?;
-        check_pool(&pool)?;
-        check_monitor(&monitor)?;
-        check_tx(&tx)?;
+        check::hosts(&hosts)?;
+        check::pool(&pool)?;
+        check::monitor(&monitor)?;
+        check::tx(&tx)?;
         let mut config = Config {
             names: Vec::new(),
             hosts,
@@ -383,111 +401,4 @@ fn zip_hosts(
             Ok((HostAddr::new(name, port), address))
         })
         .collect()
-}
-
-fn check_hosts(hosts: &[(HostAddr, Option<IpAddr>)]) -> Result<(), ConfigError> {
-    if hosts.is_empty() {
-        return Err(ConfigError::NoHosts);
-    }
-    for (at, (host, _)) in hosts.iter().enumerate() {
-        if host.port() == 0 {
-            return Err(ConfigError::invalid(
-                "port",
-                format!(
-                    "the port of {} is not a number from 1 to 65535",
-                    host.name()
-                ),
-            ));
-        }
-        if hosts[..at].iter().any(|(other, _)| other == host) {
-            return Err(ConfigError::DuplicateHost {
-                host: host.to_string(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn at_least<T: PartialOrd + std::fmt::Debug>(
-    key: &str,
-    value: &T,
-    least: &T,
-) -> Result<(), ConfigError> {
-    if value < least {
-        return Err(ConfigError::invalid(
-            key,
-            format!("{value:?} is too little: at least {least:?}"),
-        ));
-    }
-    Ok(())
-}
-
-fn ordered(
-    low: (&'static str, Duration),
-    high: (&'static str, Duration),
-) -> Result<(), ConfigError> {
-    if low.1 > high.1 {
-        return Err(ConfigError::Contradiction {
-            key: low.0,
-            with: high.0,
-            reason: "the first can't be greater than the second",
-        });
-    }
-    Ok(())
-}
-
-fn within(key: &str, value: f64, least: f64, most: f64) -> Result<(), ConfigError> {
-    if !(value >= least && value <= most) {
-        return Err(ConfigError::invalid(
-            key,
-            format!("{value} is not between {least} and {most}"),
-        ));
-    }
-    Ok(())
-}
-
-fn check_pool(pool: &PoolSettings) -> Result<(), ConfigError> {
-    let ms = Duration::from_millis;
-    at_least("writer_size", &pool.writer_size, &1)?;
-    at_least("reader_size", &pool.reader_size, &1)?;
-    at_least("checkout_timeout", &pool.checkout_timeout, &ms(1))?;
-    at_least("connect_timeout", &pool.connect_timeout, &ms(10))?;
-    at_least("max_concurrent_connects", &pool.max_concurrent_connects, &1)?;
-    at_least("startup_timeout", &pool.startup_timeout, &ms(1))
-}
-
-fn check_monitor(monitor: &MonitorSettings) -> Result<(), ConfigError> {
-    let ms = Duration::from_millis;
-    let idle = ("idle_interval", monitor.idle_interval);
-    let active = ("active_interval", monitor.active_interval);
-    let longest = ("fast_interval_max", monitor.fast_interval_max);
-    let shortest = ("fast_interval_min", monitor.fast_interval_min);
-    at_least(idle.0, &idle.1, &ms(100))?;
-    at_least(active.0, &active.1, &ms(50))?;
-    at_least(shortest.0, &shortest.1, &ms(1))?;
-    at_least(
-        "after_change_interval",
-        &monitor.after_change_interval,
-        &ms(1),
-    )?;
-    at_least("suspect_after", &monitor.suspect_after, &ms(10))?;
-    at_least("events_capacity", &monitor.events_capacity, &1)?;
-    ordered(active, idle)?;
-    ordered(longest, active)?;
-    ordered(shortest, longest)?;
-    ordered(
-        ("suspect_after", monitor.suspect_after),
-        ("silence_limit", monitor.silence_limit),
-    )?;
-    within("fast_fraction", monitor.fast_fraction, 1e-6, 1.0)
-}
-
-fn check_tx(tx: &TxSettings) -> Result<(), ConfigError> {
-    at_least("tx_deadline", &tx.deadline, &Duration::from_millis(1))?;
-    at_least("backoff_min", &tx.backoff_min, &Duration::from_millis(1))?;
-    ordered(
-        ("backoff_min", tx.backoff_min),
-        ("backoff_max", tx.backoff_max),
-    )?;
-    within("retry_budget_ratio", tx.retry_budget_ratio, 0.0, 10.0)
 }

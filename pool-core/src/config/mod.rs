@@ -1,6 +1,7 @@
 //! Settings: connection strings, builder, knobs.
 
 mod builder;
+mod check;
 mod conninfo;
 mod error;
 mod keys;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::outcome::{Proof, TokenTable};
+
 /// How large sub-pools are, and how long a checkout may take.
 ///
 /// ```
@@ -220,6 +222,26 @@ pub struct TxSettings {
     ///
     /// So in the long run retries are at most this share of the load. 0 to 10. Default 0.2.
     pub retry_budget_ratio: f64,
+    /// Whether each transaction that writes leaves a marker in the server's log, so that the
+    /// outcome of a COMMIT in flight can be found out.
+    ///
+    /// It takes no round trip. Without it every COMMIT that is not answered is
+    /// [`Error::Unknown`](crate::Error::Unknown). Default `true`.
+    pub evidence: bool,
+    /// How sure a verdict on a COMMIT in flight has to be. Default [`Proof::Strict`].
+    pub proof: Proof,
+    /// The table in which each transaction that writes leaves a token, which proves its outcome
+    /// where the log can't.
+    ///
+    /// It must exist: see [`TokenTable::migration`]. Needs [`evidence`](Self::evidence). Default
+    /// `None`: no tokens.
+    pub token_table: Option<TokenTable>,
+    /// For how long after its beginning a transaction's token proves its outcome.
+    ///
+    /// [`Pool::clean_tokens`](crate::Pool::clean_tokens) deletes tokens that are twice as old, so
+    /// that clocks may differ. All applications that share a table must agree on it. Minimum 1
+    /// minute. Default 1 day.
+    pub token_retention: Duration,
 }
 
 impl Default for TxSettings {
@@ -231,6 +253,10 @@ impl Default for TxSettings {
             backoff_max: Duration::from_secs(1),
             retry_budget: 128,
             retry_budget_ratio: 0.2,
+            evidence: true,
+            proof: Proof::Strict,
+            token_table: None,
+            token_retention: Duration::from_secs(86_400),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, fmt, time::Duration};
 use super::{Disposition, TxPhase, is_connection_loss};
 use crate::{
     config::ConfigError,
+    outcome::{Doubt, Evidence},
     topology::{HostAddr, Target},
 };
 
@@ -50,13 +51,38 @@ pub enum Error {
         /// The host that lost its role or its life.
         host: HostAddr,
     },
-    /// COMMIT was sent and never answered: it may have happened or not.
+    /// COMMIT was sent and never answered, and it can't be proved whether it happened.
     Unknown(Box<InDoubt>),
+    /// COMMIT was lost on its way: it is proved that nothing was committed.
+    #[non_exhaustive]
+    CommitLost {
+        /// The host that COMMIT was sent to.
+        host: HostAddr,
+        /// How it was lost.
+        source: Option<BoxError>,
+    },
+    /// The transaction was committed, but its wait for synchronous standbys was broken off: a
+    /// failover may still lose it. It must not be repeated.
+    #[non_exhaustive]
+    NotReplicated {
+        /// The host that has it.
+        host: HostAddr,
+    },
+    /// The closure changed the transaction's isolation level behind the back of `run_tx`. Nothing
+    /// was committed.
+    #[non_exhaustive]
+    IsolationChanged {
+        /// The level that the transaction was begun with.
+        asked: String,
+        /// The level that it had later.
+        found: String,
+    },
     /// The server answered COMMIT with ROLLBACK: a statement had failed, and the closure returned
     /// `Ok` all the same. Nothing was committed.
     RolledBack,
-    /// The closure ended the transaction by itself (`COMMIT` or `ROLLBACK` as a statement).
-    /// Whether something was committed is the closure's doing.
+    /// The closure ended the transaction by itself (`COMMIT` or `ROLLBACK` as a statement), or
+    /// returned before a statement of its own was answered. Of what came after its last own
+    /// COMMIT, nothing was committed.
     EndedByClosure,
     /// The closure returned, but its `Tx` lives on somewhere: nothing was committed.
     Escaped,
@@ -103,6 +129,7 @@ impl Error {
             Self::NoHost(_)
             | Self::QueueFull(_)
             | Self::Invalidated { .. }
+            | Self::CommitLost { .. }
             | Self::TxDeadline { .. }
             | Self::RetriesExhausted { .. } => true,
             Self::Postgres(_) | Self::User(_) => self.disposition() != Disposition::Fail,
@@ -110,6 +137,8 @@ impl Error {
             | Self::Connect(_)
             | Self::Closed
             | Self::Unknown(_)
+            | Self::NotReplicated { .. }
+            | Self::IsolationChanged { .. }
             | Self::RolledBack
             | Self::EndedByClosure
             | Self::Escaped => false,
@@ -123,7 +152,7 @@ impl Error {
     pub fn failover_class(&self) -> Option<&'static str> {
         match self {
             Self::NoHost(_) | Self::TxDeadline { .. } => Some("08S01"),
-            Self::Invalidated { .. } => Some("08S02"),
+            Self::Invalidated { .. } | Self::CommitLost { .. } => Some("08S02"),
             Self::Unknown(_) => Some("08007"),
             Self::RetriesExhausted { source, .. } => source.failover_class(),
             Self::Postgres(error) if is_connection_loss(error) => Some("08S02"),
@@ -134,7 +163,7 @@ impl Error {
     /// What to do after this error, if it ended a transaction before COMMIT was sent.
     pub(crate) fn disposition(&self) -> Disposition {
         match self {
-            Self::Invalidated { .. } => Disposition::WaitTopology,
+            Self::Invalidated { .. } | Self::CommitLost { .. } => Disposition::WaitTopology,
             Self::Postgres(_) | Self::User(_) => driver_error(self)
                 .map_or(Disposition::Fail, |error| {
                     Disposition::of_driver(error, TxPhase::Open)
@@ -181,13 +210,27 @@ impl fmt::Display for Error {
                  repeat it"
             ),
             Self::Unknown(in_doubt) => fmt::Display::fmt(in_doubt, f),
+            Self::CommitLost { host, .. } => write!(
+                f,
+                "COMMIT was lost on its way to {host}; nothing was committed, repeat it"
+            ),
+            Self::NotReplicated { host } => write!(
+                f,
+                "committed on {host}, but its wait for synchronous standbys was broken off, so a \
+                 failover may lose it; do not repeat it, look whether the standbys have it"
+            ),
+            Self::IsolationChanged { asked, found } => write!(
+                f,
+                "the closure changed the isolation level from {asked} to {found}, nothing was \
+                 committed; set it with `pool.tx().isolation(..)`"
+            ),
             Self::RolledBack => f.write_str(
                 "the transaction was rolled back at COMMIT because a statement in it had failed; \
                  return that statement's error from the closure, or use a savepoint",
             ),
             Self::EndedByClosure => f.write_str(
-                "the closure ended the transaction by itself; leave BEGIN, COMMIT and ROLLBACK to \
-                 run_tx",
+                "the closure ended the transaction by itself, or returned before a statement was \
+                 answered; leave BEGIN, COMMIT and ROLLBACK to run_tx, and await every statement",
             ),
             Self::Escaped => f.write_str(
                 "the transaction handle was kept beyond its closure, so nothing was committed; \
@@ -229,6 +272,7 @@ impl StdError for Error {
             Self::Connect(error) => error.source(),
             Self::Postgres(error) => Some(error),
             Self::Unknown(in_doubt) => in_doubt.source(),
+            Self::CommitLost { source, .. } => source.as_ref().map(|error| error.as_ref() as _),
             Self::TxDeadline { source, .. } => source
                 .as_deref()
                 .map(|error| error as &(dyn StdError + 'static)),
@@ -236,6 +280,8 @@ impl StdError for Error {
             Self::User(error) => Some(error.as_ref()),
             Self::Closed
             | Self::Invalidated { .. }
+            | Self::NotReplicated { .. }
+            | Self::IsolationChanged { .. }
             | Self::RolledBack
             | Self::EndedByClosure
             | Self::Escaped => None,
@@ -370,9 +416,10 @@ impl StdError for ConnectError {
     }
 }
 
-/// A COMMIT that was sent and never answered.
+/// A COMMIT that was sent and never answered, and whose outcome can't be proved.
 ///
-/// The transaction may have been committed or not: look in the data before you repeat it.
+/// The transaction may have been committed or not. Keep the evidence, and ask again with
+/// [`Pool::resolve`](crate::Pool::resolve) once the cause has passed, or look in the data.
 ///
 /// ```no_run
 /// # async fn f(pool: leadpool::Pool) {
@@ -384,6 +431,9 @@ impl StdError for ConnectError {
 /// });
 /// if let Err(Error::Unknown(in_doubt)) = paid.await {
 ///     eprintln!("look whether order 7 is paid: {in_doubt}");
+///     if let Some(evidence) = &in_doubt.evidence {
+///         eprintln!("{evidence}"); // for `pool.resolve`, now or after a restart
+///     }
 /// }
 /// # }
 /// ```
@@ -392,8 +442,12 @@ impl StdError for ConnectError {
 pub struct InDoubt {
     /// The host that COMMIT was sent to.
     pub host: HostAddr,
-    /// Which attempt it was, from 1.
+    /// Which attempt it was, from 1; 0 if only the evidence is left of it.
     pub attempt: u32,
+    /// What is known of the transaction; `None` if evidence is switched off.
+    pub evidence: Option<Evidence>,
+    /// Why it can't be proved.
+    pub doubt: Doubt,
     pub(crate) source: Option<BoxError>,
 }
 
@@ -401,10 +455,14 @@ impl fmt::Display for InDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "COMMIT was sent to {} and not answered, so the transaction may have happened or not; \
-             look for its effect before you repeat it",
-            self.host
-        )
+            "COMMIT was sent to {} and not answered, and whether the transaction happened can't be \
+             proved: {}; look for its effect before you repeat it",
+            self.host, self.doubt
+        )?;
+        match &self.evidence {
+            Some(evidence) => write!(f, " (evidence {evidence})"),
+            None => Ok(()),
+        }
     }
 }
 

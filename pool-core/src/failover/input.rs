@@ -73,6 +73,12 @@ pub struct Answer {
     pub term: Option<Term>,
     /// Where a primary inserts WAL, or up to where a standby has replayed it.
     pub position: Option<Lsn>,
+    /// `pg_current_wal_flush_lsn()` of a primary.
+    pub flushed: Option<Lsn>,
+    /// `pg_last_wal_replay_lsn()` of a primary: where its last recovery ended.
+    pub recovered: Option<Lsn>,
+    /// `pg_last_wal_receive_lsn()` of a primary: set if it was promoted from a streaming standby.
+    pub received: Option<Lsn>,
     /// `system_identifier` of `pg_control_system()`; `None` where the provider revoked it.
     pub system_identifier: Option<u64>,
     /// `pg_postmaster_start_time()` in microseconds since 1970: with the system identifier it

@@ -1,6 +1,10 @@
 //! The handle of a cluster.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -18,6 +22,7 @@ use crate::{
     error::{BoxError, Error, NoHost},
     failover::{Event, Machine, Report},
     observe::Events,
+    outcome::History,
     routing,
     topology::{HostAddr, Target, Topology},
 };
@@ -218,6 +223,11 @@ impl Cluster {
         Reporter {
             requests: self.inner.requests.clone(),
         }
+    }
+
+    /// What is remembered of promotions and flushed logs.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.inner.shared.history()
     }
 
     pub(crate) fn no_host(

@@ -23,6 +23,9 @@ SELECT pg_catalog.pg_is_in_recovery() AS recovering, \
             ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, \
        (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
              ELSE pg_catalog.pg_current_wal_insert_lsn() END)::pg_catalog.text AS position, \
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text END AS flushed, \
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END AS recovered, \
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()::pg_catalog.text END AS received, \
        (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS started_at";
 
 /// Asked beside it: some providers revoke it from ordinary users.
@@ -76,6 +79,10 @@ impl Session {
             self.client.query_one(&self.probe, &[]),
         )
         .await?;
+        let lsn = |column| {
+            row.get::<_, Option<&str>>(column)
+                .and_then(|text| text.parse::<Lsn>().ok())
+        };
         Ok(Answer {
             recovering: row.get("recovering"),
             read_only: row.get("read_only"),
@@ -83,9 +90,10 @@ impl Session {
                 .get::<_, Option<&str>>("timeline")
                 .and_then(|hex| u32::from_str_radix(hex, 16).ok())
                 .map(Term::from_timeline),
-            position: row
-                .get::<_, Option<&str>>("position")
-                .and_then(|text| text.parse::<Lsn>().ok()),
+            position: lsn("position"),
+            flushed: lsn("flushed"),
+            recovered: lsn("recovered"),
+            received: lsn("received"),
             started_at: row.get("started_at"),
             system_identifier: self.system_identifier,
             round_trip: Some(begun.elapsed()),

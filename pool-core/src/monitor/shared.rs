@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -11,7 +11,11 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::topology::Topology;
+use crate::{
+    failover::Answer,
+    outcome::{History, Incarnation},
+    topology::{HostAddr, Topology},
+};
 
 /// Someone who has to act on a new topology before anybody is told of it: the sub-pools.
 pub(crate) trait Follower: Send + Sync {
@@ -28,6 +32,8 @@ pub(crate) struct Shared {
     /// Set by checkouts of the writer, cleared by the worker.
     writing: AtomicBool,
     closed: AtomicBool,
+    /// What is remembered of promotions and flushed logs.
+    history: Mutex<History>,
 }
 
 impl Shared {
@@ -38,12 +44,42 @@ impl Shared {
             followers: Mutex::new(Vec::new()),
             writing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            history: Mutex::new(History::default()),
         }
     }
 
     /// The newest topology.
     pub(crate) fn topology(&self) -> Arc<Topology> {
         self.topology.load_full()
+    }
+
+    /// What is remembered of promotions and flushed logs.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what a host said of its life.
+    pub(super) fn remember(&self, host: &HostAddr, answer: &Answer) {
+        let Some(started_at) = answer.started_at else {
+            return;
+        };
+        if answer.recovering {
+            self.history().saw_standby(host, started_at);
+            return;
+        }
+        let timeline = answer.term.and_then(|term| u32::try_from(term.get()).ok());
+        let Some(timeline) = timeline else {
+            return;
+        };
+        let incarnation = Incarnation {
+            timeline,
+            replayed: answer.recovered,
+            received: answer.received,
+            started_at,
+        };
+        let id = answer.system_identifier;
+        self.history()
+            .saw_primary(host, id, &incarnation, answer.flushed);
     }
 
     /// Wakes when the epoch changes.

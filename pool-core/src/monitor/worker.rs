@@ -170,6 +170,10 @@ impl Worker {
             result,
             over,
         } = finding;
+        if let Ok(answer) = &result {
+            // Also of a host that is no longer watched: what it said was true.
+            self.shared.remember(&host, answer);
+        }
         let input = match result {
             Ok(answer) => Input::Answered {
                 host: host.clone(),

@@ -1,162 +1,39 @@
 //! One attempt of a transaction over tokio-postgres.
 
 use std::{
-    fmt,
-    ops::Deref,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use deadpool_postgres::{Client, Object};
-use futures_util::{FutureExt as _, StreamExt as _};
+use deadpool_postgres::Client;
+use futures_util::{FutureExt as _, StreamExt as _, future::join3};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryStream, error::SqlState};
+use uuid::Uuid;
 
-use super::Native;
+use super::{
+    Native,
+    capture::{Capture, Captured, run_behind},
+    lease::{Lease, Tx},
+    resolve::{Unresolved, resolve},
+};
 use crate::{
-    error::{Disposition, Error, InDoubt, TxPhase, is_connection_loss},
+    error::{BoxError, Disposition, Error, InDoubt, TxPhase, is_connection_loss},
     failover::Report,
+    outcome::{Doubt, Evidence, Outcome},
     pool::{Generation, SubPools},
-    tx::{Failure, Options},
+    tx::{Failure, Options, Resolved},
 };
 
 /// The first statement fails in a transaction that has failed (25P02) and outside of one (25P01);
 /// COMMIT itself would answer ROLLBACK then, or nothing but a warning, which the driver does not
 /// pass on. Both go as one message, so the guard costs no round trip.
-const COMMIT: &str = "SAVEPOINT leadpool;COMMIT";
+const GUARDED_COMMIT: &str = "SAVEPOINT leadpool;COMMIT";
 
 /// After this long without an end the monitor looks whether the host lives, and again each time
 /// as long passes.
 const SLOW: Duration = Duration::from_millis(250);
-
-/// An open transaction, handed to the closure of [`Pool::run_tx`](crate::Pool::run_tx).
-///
-/// It dereferences to [`deadpool_postgres::Client`], so `query`, `execute`, `prepare_cached` and
-/// the rest are there, and `&*tx` goes where `&impl GenericClient` is wanted. The transaction
-/// ends with the closure: by COMMIT when it returns `Ok`, by ROLLBACK otherwise. So the handle
-/// must not be kept: one that outlives the closure makes the attempt fail
-/// ([`Error::Escaped`]).
-///
-/// ```no_run
-/// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
-/// let id: i64 = pool
-///     .run_tx(|tx| async move {
-///         let insert = tx.prepare_cached("INSERT INTO orders DEFAULT VALUES RETURNING id").await?;
-///         Ok(tx.query_one(&insert, &[]).await?.get(0))
-///     })
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-pub struct Tx {
-    /// `None` only while it is being dropped.
-    client: Option<Client>,
-    seat: Arc<Seat>,
-}
-
-/// Where a [`Tx`] leaves its connection when it is dropped.
-#[derive(Debug, Default)]
-struct Seat(Mutex<SeatState>);
-
-#[derive(Debug, Default)]
-#[expect(clippy::large_enum_variant, reason = "one a transaction, in an `Arc`")]
-enum SeatState {
-    /// The `Tx` is alive.
-    #[default]
-    Empty,
-    /// The `Tx` is gone, here is its connection.
-    Left(Client),
-    /// The attempt is over: whoever comes now has his connection closed.
-    Closed,
-}
-
-impl Seat {
-    fn lock(&self) -> MutexGuard<'_, SeatState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the attempt's interest, and takes what is there.
-    fn close(&self) -> Option<Client> {
-        match std::mem::replace(&mut *self.lock(), SeatState::Closed) {
-            SeatState::Left(client) => Some(client),
-            SeatState::Empty | SeatState::Closed => None,
-        }
-    }
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        let Some(client) = self.client.take() else {
-            return;
-        };
-        let late = {
-            let mut seat = self.seat.lock();
-            match *seat {
-                SeatState::Empty => {
-                    *seat = SeatState::Left(client);
-                    None
-                }
-                SeatState::Left(_) | SeatState::Closed => Some(client),
-            }
-        };
-        // A transaction may be open on it.
-        if let Some(client) = late {
-            drop(Object::take(client));
-        }
-    }
-}
-
-impl Deref for Tx {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        self.client
-            .as_ref()
-            .expect("invariant: the connection leaves only in `drop`")
-    }
-}
-
-impl fmt::Debug for Tx {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").finish_non_exhaustive()
-    }
-}
-
-/// Keeps a connection that has a transaction open: unless it is released in good order, it is
-/// closed instead of returned, so that nobody inherits the transaction.
-struct Open(Option<Client>);
-
-impl Open {
-    fn release(mut self) {
-        drop(self.0.take());
-    }
-
-    fn client(&self) -> &Client {
-        self.0
-            .as_ref()
-            .expect("invariant: the connection leaves only in `release` and `drop`")
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.take() {
-            drop(Object::take(client));
-        }
-    }
-}
-
-/// The same for the time in which the closure has the connection.
-struct Lent(Arc<Seat>);
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(client) = self.0.close() {
-            drop(Object::take(client));
-        }
-    }
-}
 
 /// One attempt: checkout, BEGIN, the closure, COMMIT.
 ///
@@ -189,47 +66,53 @@ where
     let attempt = Attempt {
         number,
         deadline,
+        options,
+        pools,
         generation,
     };
-    let seat = Arc::new(Seat::default());
-    // Declared before the closure's future, so dropped after it: finds what the `Tx` left.
-    let _lent = Lent(seat.clone());
-    let begun = send(&client, &options.begin_sql());
-    let tx = Tx {
-        client: Some(client),
-        seat: seat.clone(),
-    };
-    let mut begun = match begun {
+    let lease = Lease::new(client);
+    let mut begun = match send(lease.client(), &options.begin_sql()) {
         Ok(begun) => Box::pin(begun),
-        Err(error) => {
-            drop(tx);
-            return Err(attempt.open_failure(error.into()));
-        }
+        Err(error) => return Err(attempt.open_failure(error.into())),
     };
-
-    let outcome = attempt.watch(closure(tx)).await?;
-    let Some(client) = seat.close() else {
+    let mut capture = attempt.capture(&lease);
+    let closure = run_behind(closure(lease.lend()), capture.as_mut());
+    let outcome = attempt.watch(closure).await?;
+    let is_captured = capture.is_some();
+    let captured = match (capture, &outcome) {
+        (Some(capture), Ok(_)) => attempt.watch(capture.finish()).await?,
+        _ => Ok(Captured::default()),
+    };
+    if lease.is_lent() {
         return Err(attempt.failure(outcome.err().unwrap_or(Error::Escaped)));
-    };
-    let open = Open(Some(client));
-    match outcome {
-        Ok(value) => {
-            attempt.commit(open, begun).await?;
-            Ok(value)
-        }
-        Err(error) => {
-            // What failed first may be BEGIN: the closure saw only what followed from it.
-            let error = match answered(&mut begun).now_or_never() {
-                Some(Err(begin)) => begin.into(),
-                _ => error,
-            };
-            if !open.client().is_closed() {
-                // Nobody waits for it: the next one's statements queue up behind it.
-                drop(send(open.client(), "ROLLBACK"));
-                open.release();
+    }
+    let failed = match (outcome, captured) {
+        (Ok(value), Ok(captured)) => {
+            // Its answer came before those of the closure's statements.
+            match attempt.watch(answered(&mut begun)).await? {
+                Ok(()) => {
+                    let sent = attempt.commit(lease, captured, is_captured).await;
+                    return sent.map(|()| value);
+                }
+                Err(begin) => begin.into(),
             }
-            Err(attempt.open_failure(error))
         }
+        // What failed first may be BEGIN: the closure saw only what followed from it.
+        (Err(error), _) | (Ok(_), Err(error)) => match answered(&mut begun).now_or_never() {
+            Some(Err(begin)) => begin.into(),
+            _ => error,
+        },
+    };
+    roll_back(lease);
+    Err(attempt.open_failure(failed))
+}
+
+/// Ends the transaction; nobody waits for the answer, the next one's statements queue up behind
+/// it.
+fn roll_back(lease: Arc<Lease>) {
+    if !lease.client().is_closed() {
+        drop(send(lease.client(), "ROLLBACK"));
+        lease.release();
     }
 }
 
@@ -251,13 +134,34 @@ async fn answered(answers: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), tokio
     Ok(())
 }
 
-struct Attempt {
+/// How COMMIT was answered.
+enum Answer {
+    /// With its tag.
+    Committed,
+    /// With an error, or by one to the guard or the token before it.
+    Refused(tokio_postgres::Error),
+    /// Not at all.
+    None(Option<BoxError>),
+}
+
+struct Attempt<'a> {
     number: u32,
     deadline: Instant,
+    options: &'a Options,
+    pools: &'a SubPools<Native>,
     generation: Arc<Generation>,
 }
 
-impl Attempt {
+impl Attempt<'_> {
+    /// Evidence is gathered where something can be written.
+    fn capture<'a>(&'a self, lease: &'a Lease) -> Option<Capture<'a>> {
+        let options = self.options;
+        let may_write = options.read_only != Some(true) && self.generation.is_writer();
+        let tokens = self.pools.cluster().config().tx().token_table.as_ref();
+        (options.evidence && may_write)
+            .then(|| Capture::new(lease, &self.generation, options.isolation, tokens))
+    }
+
     /// Runs the closure's future until it ends, the host is invalidated, or the deadline passes.
     async fn watch<T>(&self, closure: impl Future<Output = T>) -> Result<T, Failure> {
         let mut closure = pin!(closure);
@@ -282,63 +186,113 @@ impl Attempt {
     /// Sends COMMIT and finds out what became of it.
     async fn commit(
         &self,
-        open: Open,
-        mut begun: Pin<Box<SimpleQueryStream>>,
+        lease: Arc<Lease>,
+        captured: Captured,
+        is_captured: bool,
     ) -> Result<(), Failure> {
-        // Its answer came before those of the closure's statements.
-        if let Err(error) = self.watch(answered(&mut begun)).await? {
-            return Err(self.open_failure(error.into()));
+        let Captured {
+            mut evidence,
+            guard,
+            insert,
+        } = captured;
+        if let Some(evidence) = &mut evidence {
+            let mut history = self.pools.cluster().history();
+            evidence.system_identifier = history.system_identifier(&evidence.host);
+            history.saw_flush(
+                evidence.system_identifier,
+                &evidence.incarnation,
+                evidence.flushed,
+            );
+            evidence.token = insert.is_some().then(Uuid::new_v4);
         }
-        let mut answers = match send(open.client(), COMMIT) {
-            Ok(answers) => pin!(answers),
-            Err(error) => return Err(self.open_failure(error.into())),
+        if lease.client().is_closed() {
+            return Err(self.lost(None));
+        }
+        let before = self.generation.unreplicated();
+        let answer = match self
+            .watch(send_commit(&lease, &evidence, guard, insert))
+            .await
+        {
+            Ok(answer) => answer,
+            // Invalidated or out of time.
+            Err(failure) => Answer::None(Some(failure.error.into())),
         };
-        let mut completed = 0;
-        let answered = async {
-            // The COMMIT tag counts, whatever comes behind it.
-            while completed < 2 {
-                match answers.next().await {
-                    Some(Ok(SimpleQueryMessage::CommandComplete(_))) => completed += 1,
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(Some(error)),
-                    None => return Err(None),
-                }
+        let error = match answer {
+            Answer::Committed if self.generation.unreplicated() != before => {
+                lease.release();
+                return Err(self.failure(Error::NotReplicated {
+                    host: self.generation.host().clone(),
+                }));
             }
-            Ok(())
-        };
-        let error = match self.watch(answered).await {
-            Ok(Ok(())) => {
-                open.release();
+            Answer::Committed => {
+                lease.release();
                 return Ok(());
             }
-            Ok(Err(error)) => error,
-            // Invalidated or out of time.
-            Err(failure) => return Err(self.in_doubt(Some(failure.error))),
-        };
-        let Some(error) = error else {
-            return Err(self.in_doubt(None));
+            Answer::None(source) => {
+                // Closed before anything is asked, so that the server sees it soon.
+                drop(lease);
+                self.generation.report(Report::ConnectionLost);
+                return match (evidence, is_captured) {
+                    (Some(evidence), _) => self.resolve(evidence, source).await,
+                    // It wrote nothing, so there was nothing to lose.
+                    (None, true) => Err(self.lost(source)),
+                    (None, false) => Err(self.in_doubt(None, Doubt::NoEvidence, source)),
+                };
+            }
+            Answer::Refused(error) => error,
         };
         match error.code() {
-            None => Err(self.in_doubt(Some(error.into()))),
-            Some(code) if completed == 0 && *code == SqlState::IN_FAILED_SQL_TRANSACTION => {
-                drop(send(open.client(), "ROLLBACK"));
-                open.release();
+            Some(code) if *code == SqlState::IN_FAILED_SQL_TRANSACTION => {
+                roll_back(lease);
                 Err(self.failure(Error::RolledBack))
             }
-            Some(code) if completed == 0 && *code == SqlState::NO_ACTIVE_SQL_TRANSACTION => {
+            Some(code)
+                if *code == SqlState::NO_ACTIVE_SQL_TRANSACTION
+                    || *code == SqlState::DIVISION_BY_ZERO =>
+            {
                 Err(self.failure(Error::EndedByClosure))
             }
-            Some(code) => {
-                let phase = TxPhase::CommitInFlight;
-                let disposition = Disposition::of_sqlstate(code.code(), phase);
-                if disposition == Disposition::Resolve {
-                    return Err(self.in_doubt(Some(error.into())));
-                }
+            code => {
+                let code = code.map_or("", SqlState::code);
+                let disposition = Disposition::of_sqlstate(code, TxPhase::CommitInFlight);
                 // The server has ended the transaction; a connection it is closing is not kept.
                 if disposition != Disposition::WaitTopology {
-                    open.release();
+                    roll_back(lease);
                 }
                 Err(self.with_disposition(error.into(), disposition))
+            }
+        }
+    }
+
+    /// COMMIT was sent and not answered: finds out what became of the transaction.
+    async fn resolve(&self, evidence: Evidence, source: Option<BoxError>) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let resolved = resolve(self.pools, &evidence, self.options.proof, self.deadline).await;
+        let outcome = match &resolved {
+            Ok(outcome) => Ok(*outcome),
+            Err(unresolved) => Err(unresolved.doubt),
+        };
+        tracing::info!(
+            target: "leadpool::tx",
+            host = %evidence.host,
+            transaction = evidence.transaction,
+            ?outcome,
+            "commit in flight"
+        );
+        if let Some(observe) = &self.options.on_resolved {
+            observe(&Resolved {
+                attempt: self.number,
+                evidence: &evidence,
+                outcome,
+                elapsed: begun.elapsed(),
+            });
+        }
+        match resolved {
+            Ok(Outcome::Committed) => Ok(()),
+            Ok(Outcome::NotCommitted) => Err(self.lost(source)),
+            Err(Unresolved { doubt, source: why }) => {
+                let source = why.map(Into::into).or(source);
+                Err(self.in_doubt(Some(evidence), doubt, source))
             }
         }
     }
@@ -367,13 +321,27 @@ impl Attempt {
         }
     }
 
-    fn in_doubt(&self, source: Option<Error>) -> Failure {
+    /// It is known that nothing was committed.
+    fn lost(&self, source: Option<BoxError>) -> Failure {
+        self.failure(Error::CommitLost {
+            host: self.generation.host().clone(),
+            source,
+        })
+    }
+
+    fn in_doubt(
+        &self,
+        evidence: Option<Evidence>,
+        doubt: Doubt,
+        source: Option<BoxError>,
+    ) -> Failure {
         let unknown = Error::Unknown(Box::new(InDoubt {
             host: self.generation.host().clone(),
             attempt: self.number,
-            source: source.map(Into::into),
+            evidence,
+            doubt,
+            source,
         }));
-        self.generation.report(Report::ConnectionLost);
         self.with_disposition(unknown, Disposition::Resolve)
     }
 
@@ -391,4 +359,63 @@ impl Attempt {
             source: None,
         }
     }
+}
+
+/// Sends the guard, the token and COMMIT in one go, and reads their answers.
+async fn send_commit(
+    lease: &Lease,
+    evidence: &Option<Evidence>,
+    guard: Option<tokio_postgres::Statement>,
+    insert: Option<tokio_postgres::Statement>,
+) -> Answer {
+    let client = lease.client();
+    let transaction = evidence.as_ref().map(|e| e.transaction.to_string());
+    let token = evidence.as_ref().and_then(|e| Some(e.token?.to_string()));
+    let guarding = async {
+        match guard {
+            Some(guard) => client.execute(&guard, &[&transaction]).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    let leaving = async {
+        match (insert, token) {
+            (Some(insert), Some(token)) => client.execute(&insert, &[&token]).await.map(drop),
+            _ => Ok(()),
+        }
+    };
+    // The guard has seen the evidence's transaction, so a savepoint would tell nothing more.
+    let (commit, expected) = match &transaction {
+        Some(_) => ("COMMIT", 1),
+        None => (GUARDED_COMMIT, 2),
+    };
+    let committing = async {
+        let mut answers = pin!(send(client, commit)?);
+        let mut completed = 0;
+        // The COMMIT tag counts, whatever comes behind it.
+        while completed < expected {
+            match answers.next().await {
+                Some(Ok(SimpleQueryMessage::CommandComplete(_))) => completed += 1,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(Some(error)),
+                None => return Err(None),
+            }
+        }
+        Ok(())
+    };
+    // Polled in this order, so sent in this order.
+    let (guarded, left, committed) = join3(guarding, leaving, committing).await;
+    // What was refused first is the reason for the rest; the tag is that of a ROLLBACK then.
+    match guarded.and(left).map_err(Some).and(committed) {
+        Ok(()) => Answer::Committed,
+        Err(Some(error)) if is_answer(&error) => Answer::Refused(error),
+        Err(error) => Answer::None(error.map(Into::into)),
+    }
+}
+
+/// Whether the server said that it did not commit.
+fn is_answer(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        let disposition = Disposition::of_sqlstate(code.code(), TxPhase::CommitInFlight);
+        disposition != Disposition::Resolve
+    })
 }

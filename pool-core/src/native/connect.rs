@@ -8,7 +8,10 @@ use tokio::{
     task::{JoinHandle, yield_now},
     time::timeout,
 };
-use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, error::DbError,
+    tls::NoTlsStream,
+};
 
 use crate::{failover::Report, pool::Generation};
 
@@ -93,6 +96,13 @@ fn refused(generation: &Generation, why: &str) -> Error {
     Error::__private_api_timeout()
 }
 
+/// Whether a COMMIT gave up waiting for its synchronous standbys: it is durable here, and perhaps
+/// nowhere else. By the function that says so, since the text is translated and the code (01000 or
+/// 57P01) is not its own.
+fn is_unreplicated(notice: &DbError) -> bool {
+    notice.routine() == Some("SyncRepWaitForLSN")
+}
+
 /// Moves bytes until the connection ends, and tells the monitor what it sees on the way.
 async fn drive(mut connection: Connection<Socket, NoTlsStream>, generation: Arc<Generation>) {
     let mut recovering = connection.parameter(RECOVERING) == Some("on");
@@ -106,6 +116,10 @@ async fn drive(mut connection: Connection<Socket, NoTlsStream>, generation: Arc<
                 generation.report(Report::RoleChanged);
             }
             match polled {
+                Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) if is_unreplicated(&notice) => {
+                    // Read before the COMMIT tag, which comes behind it.
+                    generation.note_unreplicated();
+                }
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(ended) => return Poll::Ready(ended),
                 Poll::Pending => return Poll::Pending,

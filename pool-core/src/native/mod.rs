@@ -1,13 +1,16 @@
 //! tokio-postgres: connections, the transaction handle, and the pool that users get.
 
+mod attempt;
+mod capture;
 mod connect;
 mod driver;
 mod follow;
+mod lease;
 mod pool;
+mod resolve;
 mod run_tx;
-mod tx;
 
 pub(crate) use driver::Native;
+pub use lease::Tx;
 pub use pool::{Pool, PoolBuilder};
 pub use run_tx::TxBuilder;
-pub use tx::Tx;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,10 @@ pub(crate) struct Generation {
     connects: Semaphore,
     /// The tasks that drive open connections, to abort them with.
     connections: Mutex<Vec<AbortHandle>>,
+    /// Whether transactions are READ COMMITTED unless they ask for more, as far as was seen.
+    is_read_committed: AtomicBool,
+    /// How often a COMMIT ended its wait for synchronous standbys before they had it.
+    unreplicated: AtomicU64,
     /// Why the last connection could not be opened.
     failure: Mutex<Option<BoxError>>,
 }
@@ -57,6 +61,8 @@ impl Generation {
             aborted: CancellationToken::new(),
             is_writer: AtomicBool::new(false),
             connections: Mutex::new(Vec::new()),
+            is_read_committed: AtomicBool::new(false),
+            unreplicated: AtomicU64::new(0),
             failure: Mutex::new(None),
         })
     }
@@ -152,6 +158,24 @@ impl Generation {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn defaults_to_read_committed(&self) -> bool {
+        self.is_read_committed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_default_isolation(&self, is_read_committed: bool) {
+        self.is_read_committed
+            .store(is_read_committed, Ordering::Relaxed);
+    }
+
+    /// Counts the COMMITs that ended their wait for synchronous standbys early.
+    pub(crate) fn unreplicated(&self) -> u64 {
+        self.unreplicated.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_unreplicated(&self) {
+        self.unreplicated.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn report(&self, report: Report) {

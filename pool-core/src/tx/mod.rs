@@ -9,6 +9,6 @@ mod runner;
 
 pub(crate) use budget::Budget;
 pub(crate) use options::Options;
-pub use options::{IsolationLevel, Retry};
+pub use options::{IsolationLevel, Resolved, Retry};
 pub use replay::Replay;
 pub(crate) use runner::{Failure, run};

@@ -7,6 +7,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use crate::{
     config::TxSettings,
     error::Error,
+    outcome::{Doubt, Evidence, Outcome, Proof},
     topology::{HostAddr, Target},
 };
 
@@ -36,6 +37,15 @@ pub enum IsolationLevel {
 }
 
 impl IsolationLevel {
+    /// As the setting `transaction_isolation` has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read committed",
+            Self::RepeatableRead => "repeatable read",
+            Self::Serializable => "serializable",
+        }
+    }
+
     fn as_sql(self) -> &'static str {
         match self {
             Self::ReadCommitted => "ISOLATION LEVEL READ COMMITTED",
@@ -47,11 +57,7 @@ impl IsolationLevel {
 
 impl fmt::Display for IsolationLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReadCommitted => "read committed",
-            Self::RepeatableRead => "repeatable read",
-            Self::Serializable => "serializable",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -81,6 +87,32 @@ pub struct Retry<'a> {
 
 type OnRetry = Arc<dyn Fn(&Retry<'_>) + Send + Sync>;
 
+/// Tells an observer what became of a COMMIT in flight.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
+/// pool.tx()
+///     .on_resolved(|resolved| eprintln!("{}: {:?}", resolved.evidence, resolved.outcome))
+///     .run(|tx| async move { tx.execute("UPDATE jobs SET done = true", &[]).await?; Ok(()) })
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Resolved<'a> {
+    /// The attempt whose COMMIT was in flight, from 1.
+    pub attempt: u32,
+    /// What was known of the transaction.
+    pub evidence: &'a Evidence,
+    /// What became of it, or why that can't be proved.
+    pub outcome: Result<Outcome, Doubt>,
+    /// How long it took to find out.
+    pub elapsed: Duration,
+}
+
+type OnResolved = Arc<dyn Fn(&Resolved<'_>) + Send + Sync>;
+
 /// The options of one transaction.
 #[derive(Clone)]
 pub(crate) struct Options {
@@ -92,7 +124,10 @@ pub(crate) struct Options {
     pub(crate) isolation: Option<IsolationLevel>,
     pub(crate) read_only: Option<bool>,
     pub(crate) deferrable: bool,
+    pub(crate) evidence: bool,
+    pub(crate) proof: Proof,
     pub(crate) on_retry: Option<OnRetry>,
+    pub(crate) on_resolved: Option<OnResolved>,
 }
 
 impl Options {
@@ -102,6 +137,8 @@ impl Options {
             deadline,
             backoff_min,
             backoff_max,
+            evidence,
+            proof,
             ..
         } = *settings;
         Self {
@@ -113,7 +150,10 @@ impl Options {
             isolation: None,
             read_only: None,
             deferrable: false,
+            evidence,
+            proof,
             on_retry: None,
+            on_resolved: None,
         }
     }
 

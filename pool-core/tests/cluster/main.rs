@@ -12,5 +12,6 @@ mod drop_in;
 mod failover;
 mod fencing;
 mod lifecycle;
+mod outcome;
 mod support;
 mod transactions;

@@ -75,7 +75,7 @@ async fn lost_before_commit_is_repeated_once() {
 }
 
 #[tokio::test]
-async fn a_commit_in_flight_is_unknown_and_never_repeated() {
+async fn a_commit_in_flight_without_evidence_is_unknown_and_never_repeated() {
     for (moment, happened) in [
         (Moment::BeforeForward, 0),
         (Moment::AfterForward, 1),
@@ -88,7 +88,9 @@ async fn a_commit_in_flight_is_unknown_and_never_repeated() {
             .cut_at(Trigger::new("COMMIT", moment));
         let attempts = AtomicU32::new(0);
         let error = pool
-            .run_tx(|tx| {
+            .tx()
+            .evidence(false)
+            .run(|tx| {
                 attempts.fetch_add(1, Ordering::Relaxed);
                 async move {
                     tx.execute("INSERT INTO t (n) VALUES (1)", &[]).await?;

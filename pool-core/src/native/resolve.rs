@@ -1,0 +1,333 @@
+//! Finding out what became of a COMMIT in flight: asks the writer until the outcome is proved.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_postgres::{Client, error::SqlState};
+
+use super::{Native, lease::Lease};
+use crate::{
+    error::{Disposition, Error, TxPhase},
+    failover::Report,
+    outcome::{Doubt, Evidence, Incarnation, Outcome, Proof, Status, Testimony, Verdict, judge},
+    pool::{Generation, SubPools},
+    topology::{Lsn, Target},
+};
+
+/// The pauses between questions.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a transaction whose client is gone may go on before its backend is terminated.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How long to wait for a look at a host that broke off.
+const LOOK: Duration = Duration::from_millis(250);
+
+const TESTIMONY: &str = "\
+SELECT pg_catalog.pg_is_in_recovery() AS recovering, \
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END AS inserted, \
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text END AS flushed, \
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, \
+       pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text AS replayed, \
+       pg_catalog.pg_last_wal_receive_lsn()::pg_catalog.text AS received, \
+       (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS started_at, \
+       (EXTRACT(epoch FROM pg_catalog.now()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS now";
+const STATUS: &str =
+    "SELECT pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8)::pg_catalog.text";
+const IDENTITY: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+
+/// Only while it still runs this transaction, and not while it waits for a synchronous standby:
+/// that one is durable here already, and would only lose its wait. An ordinary user may terminate
+/// the backends of its own role.
+const TERMINATE: &str = "\
+SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+WHERE pid OPERATOR(pg_catalog.=) $1 AND backend_xid OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.xid \
+      AND (wait_event IS NULL OR wait_event OPERATOR(pg_catalog.<>) 'SyncRep')";
+
+/// A commit that returns only when every earlier one has reached the synchronous standbys.
+const BARRIER: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text)";
+
+/// What could not be proved, and why.
+#[derive(Debug)]
+pub(super) struct Unresolved {
+    pub(super) doubt: Doubt,
+    pub(super) source: Option<Error>,
+}
+
+/// What one host knows.
+enum Finding {
+    Proved(Outcome),
+    /// Another question may find out.
+    NotYet(Doubt),
+    Unprovable(Doubt),
+}
+
+/// Asks the writer, whoever it comes to be, until the outcome is proved or can't be, or the
+/// deadline passes.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection that it used. The backend that ran the transaction
+/// may have been terminated.
+pub(super) async fn resolve(
+    pools: &SubPools<Native>,
+    evidence: &Evidence,
+    proof: Proof,
+    deadline: Instant,
+) -> Result<Outcome, Unresolved> {
+    let mut pause = FIRST_PAUSE;
+    let patience = Instant::now() + PATIENCE;
+    let mut unresolved = Unresolved {
+        doubt: Doubt::OutOfTime,
+        source: None,
+    };
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let checkout = pools.checkout(Target::Primary, left, |client, generation| {
+            (client, generation.clone())
+        });
+        let (client, generation) = match checkout.await {
+            Ok(got) => got,
+            Err(error) => {
+                unresolved.source = Some(error);
+                return Err(unresolved);
+            }
+        };
+        let lease = Lease::new(client);
+        let question = Question {
+            pools,
+            client: lease.client(),
+            generation: &generation,
+            evidence,
+            proof,
+            may_terminate: Instant::now() >= patience,
+        };
+        let asked = tokio::select! {
+            biased;
+            asked = timeout_at(deadline, question.ask()) => asked.ok(),
+            () = generation.aborted() => None,
+        };
+        match asked {
+            Some(Ok(finding)) => {
+                lease.release();
+                match finding {
+                    Finding::Proved(outcome) => return Ok(outcome),
+                    Finding::Unprovable(doubt) => {
+                        unresolved.doubt = doubt;
+                        return Err(unresolved);
+                    }
+                    Finding::NotYet(doubt) => unresolved.doubt = doubt,
+                }
+            }
+            Some(Err(error)) => {
+                drop(lease);
+                let is_final = Disposition::of_driver(&error, TxPhase::Open) == Disposition::Fail;
+                unresolved.source = Some(error.into());
+                if is_final {
+                    return Err(unresolved);
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                tokio::select! {
+                    biased;
+                    () = generation.retired() => {}
+                    () = generation.verify(Report::ConnectionLost, LOOK.min(left)) => {}
+                }
+            }
+            None => drop(lease),
+        }
+        if Instant::now() + pause >= deadline {
+            return Err(unresolved);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What a host said.
+struct Heard {
+    testimony: Testimony,
+    flushed: Option<Lsn>,
+    /// By its clock, in microseconds since 1970.
+    now: i64,
+}
+
+/// One question to one host.
+struct Question<'a> {
+    pools: &'a SubPools<Native>,
+    client: &'a Client,
+    generation: &'a Generation,
+    evidence: &'a Evidence,
+    proof: Proof,
+    may_terminate: bool,
+}
+
+impl Question<'_> {
+    async fn ask(&self) -> Result<Finding, tokio_postgres::Error> {
+        // The status first: what is said of the server afterwards holds for it.
+        let status = self.status().await?;
+        let Heard {
+            mut testimony,
+            flushed,
+            now,
+        } = self.testimony(status).await?;
+        self.remember(&testimony, flushed);
+        let mut verdict = self.judge(&testimony);
+        if verdict == Verdict::Unknown(Doubt::SwitchUnseen) {
+            testimony.fork = self.fork(testimony.incarnation.timeline).await;
+            verdict = self.judge(&testimony);
+        }
+        if let Verdict::Unknown(doubt) = verdict {
+            return self.by_token(doubt, now).await;
+        }
+        match verdict {
+            Verdict::Committed => self.committed(&testimony).await,
+            Verdict::NotCommitted => Ok(Finding::Proved(Outcome::NotCommitted)),
+            Verdict::InProgress => {
+                if self.may_terminate {
+                    self.terminate().await?;
+                }
+                Ok(Finding::NotYet(Doubt::StillRunning))
+            }
+            Verdict::AskElsewhere => {
+                self.generation.report(Report::RoleChanged);
+                Ok(Finding::NotYet(Doubt::OutOfTime))
+            }
+            Verdict::Unknown(doubt) => Ok(Finding::Unprovable(doubt)),
+        }
+    }
+
+    fn judge(&self, testimony: &Testimony) -> Verdict {
+        let history = self.pools.cluster().history();
+        judge(self.evidence, testimony, &history, self.proof)
+    }
+
+    fn remember(&self, testimony: &Testimony, flushed: Option<Lsn>) {
+        if !testimony.recovering {
+            self.pools.cluster().history().saw_primary(
+                self.generation.host(),
+                testimony.system_identifier,
+                &testimony.incarnation,
+                flushed,
+            );
+        }
+    }
+
+    /// Committed here. What the application is told must not be less durable than what an
+    /// acknowledged COMMIT is: the backend that died may have been waiting for a standby.
+    async fn committed(&self, testimony: &Testimony) -> Result<Finding, tokio_postgres::Error> {
+        if testimony.incarnation.timeline == self.evidence.incarnation.timeline {
+            let before = self.generation.unreplicated();
+            self.client.execute(BARRIER, &[]).await?;
+            if self.generation.unreplicated() != before {
+                return Ok(Finding::NotYet(Doubt::NotReplicated));
+            }
+        }
+        Ok(Finding::Proved(Outcome::Committed))
+    }
+
+    async fn status(&self) -> Result<Status, tokio_postgres::Error> {
+        let transaction = self.evidence.transaction.to_string();
+        match self.client.query_one(STATUS, &[&transaction]).await {
+            Ok(row) => Ok(match row.get::<_, Option<&str>>(0) {
+                Some("committed") => Status::Committed,
+                Some("aborted") => Status::Aborted,
+                Some("in progress") => Status::InProgress,
+                Some(_) | None => Status::Forgotten,
+            }),
+            Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+                Ok(Status::Future)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the host says of its life.
+    async fn testimony(&self, status: Status) -> Result<Heard, tokio_postgres::Error> {
+        let system_identifier = match self.client.query_one(IDENTITY, &[]).await {
+            Ok(row) => Some(u64::from_ne_bytes(row.get::<_, i64>(0).to_ne_bytes())),
+            // Some providers revoke it.
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => None,
+            Err(error) => return Err(error),
+        };
+        let row = self.client.query_one(TESTIMONY, &[]).await?;
+        let lsn = |column| {
+            row.get::<_, Option<&str>>(column)
+                .and_then(|text| text.parse::<Lsn>().ok())
+        };
+        let timeline = row
+            .get::<_, Option<&str>>("timeline")
+            .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let testimony = Testimony {
+            system_identifier,
+            recovering: row.get::<_, bool>("recovering") || timeline.is_none(),
+            incarnation: Incarnation {
+                timeline: timeline.unwrap_or_default(),
+                replayed: lsn("replayed"),
+                received: lsn("received"),
+                started_at: row.get("started_at"),
+            },
+            status,
+            inserted: lsn("inserted"),
+            fork: None,
+        };
+        Ok(Heard {
+            testimony,
+            flushed: lsn("flushed"),
+            now: row.get("now"),
+        })
+    }
+
+    /// Where the host's history left the evidence's timeline, if this user may read it
+    /// ([format](https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-TIMELINES)):
+    /// a line for each timeline that came before, with where it was left.
+    async fn fork(&self, timeline: u32) -> Option<Lsn> {
+        let path = format!("pg_wal/{timeline:08X}.history");
+        let sql = "SELECT pg_catalog.pg_read_file($1)";
+        let file: String = self.client.query_one(sql, &[&path]).await.ok()?.get(0);
+        let mut lines = 0;
+        for line in file.lines() {
+            let mut parts = line.split_ascii_whitespace();
+            let parent = parts.next().and_then(|number| number.parse::<u32>().ok());
+            let Some(parent) = parent else { continue };
+            let left = parts.next()?.parse::<Lsn>().ok()?;
+            lines += 1;
+            if parent == self.evidence.incarnation.timeline {
+                return Some(left);
+            }
+        }
+        // It descends from an older one, and holds nothing of the evidence's.
+        (lines > 0).then(|| Lsn::new(0))
+    }
+
+    /// The second method, where the log proves nothing.
+    async fn by_token(&self, doubt: Doubt, now: i64) -> Result<Finding, tokio_postgres::Error> {
+        let tx = self.pools.cluster().config().tx();
+        let is_askable = matches!(
+            doubt,
+            Doubt::NotFlushed | Doubt::SwitchUnseen | Doubt::Forgotten | Doubt::SplitBrain
+        );
+        let (Some(token), Some(table), true) = (self.evidence.token, &tx.token_table, is_askable)
+        else {
+            return Ok(Finding::Unprovable(doubt));
+        };
+        let (find, token) = (table.find(), token.to_string());
+        let is_there: bool = self.client.query_one(&find, &[&token]).await?.get(0);
+        let age = Duration::from_micros(now.abs_diff(self.evidence.began_at));
+        Ok(if is_there {
+            Finding::Proved(Outcome::Committed)
+        } else if doubt == Doubt::SplitBrain || age > tx.token_retention {
+            // The other one may have it; or it has been cleaned away.
+            Finding::Unprovable(doubt)
+        } else {
+            Finding::Proved(Outcome::NotCommitted)
+        })
+    }
+
+    async fn terminate(&self) -> Result<(), tokio_postgres::Error> {
+        // `backend_xid` has the lower half only.
+        let xid = (self.evidence.transaction & u64::from(u32::MAX)).to_string();
+        self.client
+            .query(TERMINATE, &[&self.evidence.backend, &xid])
+            .await?;
+        Ok(())
+    }
+}
