@@ -7,9 +7,9 @@ use std::{
 };
 
 use deadpool_postgres::Client;
-use futures_util::{FutureExt as _, StreamExt as _, future::join3};
+use futures_util::{FutureExt as _, StreamExt as _, future::join};
 use tokio::time::{Instant, sleep_until};
-use tokio_postgres::{SimpleQueryMessage, SimpleQueryStream, error::SqlState};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryStream, Statement, error::SqlState};
 use uuid::Uuid;
 
 use super::{
@@ -17,19 +17,23 @@ use super::{
     capture::{Capture, Captured, run_behind},
     lease::{Lease, Tx},
     resolve::{Unresolved, resolve},
+    session::Sessions,
 };
 use crate::{
     error::{BoxError, Disposition, Error, InDoubt, TxPhase, is_connection_loss},
     failover::Report,
     outcome::{Doubt, Evidence, Outcome},
     pool::{Generation, SubPools},
-    tx::{Failure, Options, Resolved},
+    tx::{Failure, Options, Resolved, SIGN},
 };
 
-/// The first statement fails in a transaction that has failed (25P02) and outside of one (25P01);
-/// COMMIT itself would answer ROLLBACK then, or nothing but a warning, which the driver does not
-/// pass on. Both go as one message, so the guard costs no round trip.
-const GUARDED_COMMIT: &str = "SAVEPOINT leadpool;COMMIT";
+/// What stands before COMMIT, in the same message, so that it costs no round trip.
+///
+/// COMMIT itself would answer ROLLBACK in a transaction that has failed, and outside of one nothing
+/// but a warning, which the driver does not pass on. SHOW fails with 25P02 in the first case. In
+/// the second it gives another value than [`SIGN`], and also if the closure has committed and begun
+/// anew, since SET LOCAL ends with its transaction.
+const COMMIT: &str = "SHOW leadpool.transaction;COMMIT";
 
 /// After this long without an end the monitor looks whether the host lives, and again each time
 /// as long passes.
@@ -43,6 +47,7 @@ const SLOW: Duration = Duration::from_millis(250);
 /// when it does the one or the other.
 pub(super) async fn attempt<T, F, Fut>(
     pools: &SubPools<Native>,
+    sessions: &Sessions,
     options: &Options,
     closure: F,
     number: u32,
@@ -68,6 +73,7 @@ where
         deadline,
         options,
         pools,
+        sessions,
         generation,
     };
     let lease = Lease::new(client);
@@ -138,7 +144,9 @@ async fn answered(answers: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), tokio
 enum Answer {
     /// With its tag.
     Committed,
-    /// With an error, or by one to the guard or the token before it.
+    /// With its tag, for another transaction than ours, or none.
+    NotOurs,
+    /// With an error, or by one to what was sent before it.
     Refused(tokio_postgres::Error),
     /// Not at all.
     None(Option<BoxError>),
@@ -149,6 +157,7 @@ struct Attempt<'a> {
     deadline: Instant,
     options: &'a Options,
     pools: &'a SubPools<Native>,
+    sessions: &'a Sessions,
     generation: Arc<Generation>,
 }
 
@@ -158,8 +167,10 @@ impl Attempt<'_> {
         let options = self.options;
         let may_write = options.read_only != Some(true) && self.generation.is_writer();
         let tokens = self.pools.cluster().config().tx().token_table.as_ref();
-        (options.evidence && may_write)
-            .then(|| Capture::new(lease, &self.generation, options.isolation, tokens))
+        (options.evidence && may_write).then(|| {
+            let host = self.generation.host();
+            Capture::new(lease, host, self.sessions, options.isolation, tokens)
+        })
     }
 
     /// Runs the closure's future until it ends, the host is invalidated, or the deadline passes.
@@ -192,7 +203,6 @@ impl Attempt<'_> {
     ) -> Result<(), Failure> {
         let Captured {
             mut evidence,
-            guard,
             insert,
         } = captured;
         if let Some(evidence) = &mut evidence {
@@ -209,10 +219,7 @@ impl Attempt<'_> {
             return Err(self.lost(None));
         }
         let before = self.generation.unreplicated();
-        let answer = match self
-            .watch(send_commit(&lease, &evidence, guard, insert))
-            .await
-        {
+        let answer = match self.watch(send_commit(&lease, &evidence, insert)).await {
             Ok(answer) => answer,
             // Invalidated or out of time.
             Err(failure) => Answer::None(Some(failure.error.into())),
@@ -227,6 +234,10 @@ impl Attempt<'_> {
             Answer::Committed => {
                 lease.release();
                 return Ok(());
+            }
+            Answer::NotOurs => {
+                lease.release();
+                return Err(self.failure(Error::EndedByClosure));
             }
             Answer::None(source) => {
                 // Closed before anything is asked, so that the server sees it soon.
@@ -245,12 +256,6 @@ impl Attempt<'_> {
             Some(code) if *code == SqlState::IN_FAILED_SQL_TRANSACTION => {
                 roll_back(lease);
                 Err(self.failure(Error::RolledBack))
-            }
-            Some(code)
-                if *code == SqlState::NO_ACTIVE_SQL_TRANSACTION
-                    || *code == SqlState::DIVISION_BY_ZERO =>
-            {
-                Err(self.failure(Error::EndedByClosure))
             }
             code => {
                 let code = code.map_or("", SqlState::code);
@@ -361,52 +366,42 @@ impl Attempt<'_> {
     }
 }
 
-/// Sends the guard, the token and COMMIT in one go, and reads their answers.
+/// Sends the token and COMMIT in one go, and reads their answers.
 async fn send_commit(
     lease: &Lease,
     evidence: &Option<Evidence>,
-    guard: Option<tokio_postgres::Statement>,
-    insert: Option<tokio_postgres::Statement>,
+    insert: Option<Statement>,
 ) -> Answer {
     let client = lease.client();
-    let transaction = evidence.as_ref().map(|e| e.transaction.to_string());
     let token = evidence.as_ref().and_then(|e| Some(e.token?.to_string()));
-    let guarding = async {
-        match guard {
-            Some(guard) => client.execute(&guard, &[&transaction]).await.map(drop),
-            None => Ok(()),
-        }
-    };
     let leaving = async {
         match (insert, token) {
             (Some(insert), Some(token)) => client.execute(&insert, &[&token]).await.map(drop),
             _ => Ok(()),
         }
     };
-    // The guard has seen the evidence's transaction, so a savepoint would tell nothing more.
-    let (commit, expected) = match &transaction {
-        Some(_) => ("COMMIT", 1),
-        None => (GUARDED_COMMIT, 2),
-    };
     let committing = async {
-        let mut answers = pin!(send(client, commit)?);
+        let mut answers = pin!(send(client, COMMIT)?);
         let mut completed = 0;
+        let mut is_ours = false;
         // The COMMIT tag counts, whatever comes behind it.
-        while completed < expected {
+        while completed < 2 {
             match answers.next().await {
                 Some(Ok(SimpleQueryMessage::CommandComplete(_))) => completed += 1,
+                Some(Ok(SimpleQueryMessage::Row(row))) => is_ours = row.get(0) == Some(SIGN),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(Some(error)),
                 None => return Err(None),
             }
         }
-        Ok(())
+        Ok(is_ours)
     };
     // Polled in this order, so sent in this order.
-    let (guarded, left, committed) = join3(guarding, leaving, committing).await;
-    // What was refused first is the reason for the rest; the tag is that of a ROLLBACK then.
-    match guarded.and(left).map_err(Some).and(committed) {
-        Ok(()) => Answer::Committed,
+    let (left, committed) = join(leaving, committing).await;
+    // What was refused first is the reason for the rest.
+    match left.map_err(Some).and(committed) {
+        Ok(true) => Answer::Committed,
+        Ok(false) => Answer::NotOurs,
         Err(Some(error)) if is_answer(&error) => Answer::Refused(error),
         Err(error) => Answer::None(error.map(Into::into)),
     }

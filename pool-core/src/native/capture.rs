@@ -15,42 +15,32 @@ use std::{
 };
 
 use futures_util::{
-    future::{BoxFuture, try_join3},
+    future::{BoxFuture, try_join, try_join3},
     task::AtomicWaker,
 };
-use tokio_postgres::{Row, Statement, error::SqlState};
+use tokio_postgres::{Row, Statement, error::SqlState, types::PgLsn};
 
-use super::lease::Lease;
+use super::{
+    lease::Lease,
+    session::{SESSION, Session, Sessions, microseconds},
+};
 use crate::{
     error::Error,
-    outcome::{Evidence, Incarnation, TokenTable},
-    pool::Generation,
-    topology::Lsn,
+    outcome::{Evidence, TokenTable},
+    topology::{HostAddr, Lsn},
     tx::IsolationLevel,
 };
 
 /// The marker is written only once the transaction has an id: at BEGIN it would make a reader pay
 /// for a commit, freeze its snapshot, and forbid to set its isolation.
+///
+/// Every answer is in the server's own form, which is cheaper for it than text or arithmetic.
 const EVIDENCE: &str = "\
 SELECT x::pg_catalog.text AS transaction, \
-       CASE WHEN x IS NOT NULL THEN pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text)::pg_catalog.text END AS marker, \
-       pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text AS flushed, \
-       pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) AS timeline, \
-       pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text AS replayed, \
-       pg_catalog.pg_last_wal_receive_lsn()::pg_catalog.text AS received, \
-       (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS started_at, \
-       (EXTRACT(epoch FROM pg_catalog.transaction_timestamp()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS began_at, \
-       pg_catalog.pg_backend_pid() AS backend, \
-       pg_catalog.current_setting('transaction_isolation') AS isolation, \
-       pg_catalog.current_setting('default_transaction_isolation') AS default_isolation \
-FROM pg_catalog.pg_current_xact_id_if_assigned() AS x";
-
-/// Fails with 22012 unless the transaction is the one that the evidence is of, or has written
-/// nothing if there is none: a closure that commits and begins anew would else be judged by its
-/// first half.
-const GUARD: &str = "\
-SELECT 1 OPERATOR(pg_catalog./) COALESCE((x::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text)::pg_catalog.int4, \
-                                         (x IS NULL AND $1::pg_catalog.text IS NULL)::pg_catalog.int4) \
+       CASE WHEN x IS NOT NULL THEN pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text) END AS marker, \
+       pg_catalog.pg_current_wal_flush_lsn() AS flushed, \
+       pg_catalog.transaction_timestamp() AS began_at, \
+       pg_catalog.current_setting('transaction_isolation') AS isolation \
 FROM pg_catalog.pg_current_xact_id_if_assigned() AS x";
 
 /// What was found out of a transaction.
@@ -58,24 +48,32 @@ FROM pg_catalog.pg_current_xact_id_if_assigned() AS x";
 pub(super) struct Captured {
     /// `None` if it wrote nothing.
     pub(super) evidence: Option<Evidence>,
-    /// To be sent before COMMIT, with the transaction's id as text or NULL.
-    pub(super) guard: Option<Statement>,
     /// To be sent before COMMIT with a token, if there is a table of them.
     pub(super) insert: Option<Statement>,
 }
 
-type Answered = Result<(Row, Statement, Option<Statement>), tokio_postgres::Error>;
+type Answered = Result<Answer, tokio_postgres::Error>;
+
+struct Answer {
+    row: Row,
+    session: Option<Arc<Session>>,
+    insert: Option<Statement>,
+}
 
 /// The state of the gathering.
 pub(super) struct Capture<'a> {
     lease: &'a Lease,
-    generation: &'a Generation,
+    host: &'a HostAddr,
+    sessions: &'a Sessions,
+    session: Option<Arc<Session>>,
     /// What BEGIN asked for.
     isolation: Option<IsolationLevel>,
     /// The statement that leaves a token.
     insert: Option<String>,
     /// How many of the closure's pauses to let pass before the first question.
     patience: u32,
+    /// Whether the closure has ever touched the connection.
+    is_used: bool,
     /// Whether the closure may have sent something that no question has followed.
     behind: bool,
     asking: Option<BoxFuture<'a, Answered>>,
@@ -86,23 +84,28 @@ pub(super) struct Capture<'a> {
 impl<'a> Capture<'a> {
     pub(super) fn new(
         lease: &'a Lease,
-        generation: &'a Generation,
+        host: &'a HostAddr,
+        sessions: &'a Sessions,
         isolation: Option<IsolationLevel>,
         tokens: Option<&TokenTable>,
     ) -> Self {
+        let session = sessions.get(lease.client());
         // Any question takes a snapshot. Where the first one is kept (REPEATABLE READ and up),
         // the question must not come before the closure's first statement, also if that is being
         // prepared in a round trip of its own.
-        let is_safe = match isolation {
+        let is_read_committed = match isolation {
             Some(level) => level == IsolationLevel::ReadCommitted,
-            None => generation.defaults_to_read_committed(),
+            None => session.as_deref().is_some_and(Session::is_read_committed),
         };
         Self {
             lease,
-            generation,
+            host,
+            sessions,
+            session,
             isolation,
             insert: tokens.map(TokenTable::insert),
-            patience: u32::from(!is_safe),
+            patience: u32::from(!is_read_committed),
+            is_used: false,
             behind: false,
             asking: None,
             found: Captured::default(),
@@ -110,13 +113,14 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// The closure waits, having perhaps sent something.
-    fn closure_waits(&mut self) {
-        if !self.lease.is_used() {
-            return;
-        }
-        self.behind = true;
-        self.patience = self.patience.saturating_sub(1);
+    /// The closure has had a turn, and has perhaps sent something.
+    fn closure_moved(&mut self, has_ended: bool) {
+        let touched = self.lease.take_touched();
+        self.is_used |= touched;
+        // A statement made before goes on being sent in later turns, but not in the last one: the
+        // closure has its answer then.
+        self.behind |= if has_ended { touched } else { self.is_used };
+        self.patience = self.patience.saturating_sub(u32::from(self.is_used));
     }
 
     /// Asks if there is something to ask, and takes in what was answered.
@@ -134,13 +138,18 @@ impl<'a> Capture<'a> {
                 return Poll::Ready(());
             }
             self.behind = false;
-            self.asking = Some(Box::pin(ask(self.lease, self.insert.clone())));
+            let is_new = self.session.is_none();
+            self.asking = Some(Box::pin(ask(self.lease, is_new, self.insert.clone())));
         }
     }
 
     fn answered(&mut self, answered: Answered) {
-        let (row, guard, insert) = match answered {
-            Ok(answered) => answered,
+        let Answer {
+            row,
+            session,
+            insert,
+        } = match answered {
+            Ok(answer) => answer,
             // The transaction has failed. If the closure mends that, another question follows.
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => return,
             Err(error) => {
@@ -148,14 +157,25 @@ impl<'a> Capture<'a> {
                 return;
             }
         };
-        let default: &str = row.get("default_isolation");
-        self.generation
-            .note_default_isolation(default == IsolationLevel::ReadCommitted.as_str());
+        let is_fresh = session.is_some();
+        if let Some(session) = session {
+            self.sessions.insert(self.lease.client(), session.clone());
+            self.session = Some(session);
+        }
+        let Some(session) = &self.session else {
+            return;
+        };
         let asked = match self.isolation {
             Some(level) => level.as_str(),
-            None => default,
+            None => &session.default_isolation,
         };
         let found: &str = row.get("isolation");
+        if found != asked && !is_fresh {
+            // Or the server's default has been changed since: asks for that again.
+            self.session = None;
+            self.behind = true;
+            return;
+        }
         if found != asked {
             self.error = Some(Error::IsolationChanged {
                 asked: asked.to_owned(),
@@ -164,8 +184,7 @@ impl<'a> Capture<'a> {
             return;
         }
         self.found = Captured {
-            evidence: evidence(self.generation, &row),
-            guard: Some(guard),
+            evidence: evidence(self.host, session, &row),
             insert,
         };
     }
@@ -181,41 +200,42 @@ impl<'a> Capture<'a> {
     }
 }
 
-async fn ask(lease: &Lease, insert: Option<String>) -> Answered {
+async fn ask(lease: &Lease, is_new: bool, insert: Option<String>) -> Answered {
     let client = lease.client();
     let insert = async {
         match &insert {
-            Some(insert) => Ok(Some(client.prepare_cached(insert).await?)),
+            Some(insert) => client.prepare_cached(insert).await.map(Some),
             None => Ok(None),
         }
     };
-    let (question, guard, insert) = try_join3(
-        client.prepare_cached(EVIDENCE),
-        client.prepare_cached(GUARD),
-        insert,
-    )
-    .await?;
+    // What a connection is asked once goes out together.
+    let (question, session, insert) = if is_new {
+        let session = async { client.query_one(SESSION, &[]).await };
+        let asked = try_join3(client.prepare_cached(EVIDENCE), session, insert).await?;
+        (asked.0, Session::read(&asked.1).map(Arc::new), asked.2)
+    } else {
+        let (question, insert) = try_join(client.prepare_cached(EVIDENCE), insert).await?;
+        (question, None, insert)
+    };
     let row = client.query_one(&question, &[]).await?;
-    Ok((row, guard, insert))
+    Ok(Answer {
+        row,
+        session,
+        insert,
+    })
 }
 
-fn evidence(generation: &Generation, row: &Row) -> Option<Evidence> {
-    let text = |column| row.get::<_, Option<&str>>(column);
-    let lsn = |column| text(column)?.parse::<Lsn>().ok();
+fn evidence(host: &HostAddr, session: &Session, row: &Row) -> Option<Evidence> {
+    let lsn = |column| Some(Lsn::new(row.get::<_, Option<PgLsn>>(column)?.into()));
     Some(Evidence {
-        host: generation.host().clone(),
+        host: host.clone(),
         system_identifier: None,
-        incarnation: Incarnation {
-            timeline: u32::from_str_radix(text("timeline")?, 16).ok()?,
-            replayed: lsn("replayed"),
-            received: lsn("received"),
-            started_at: row.get("started_at"),
-        },
-        transaction: text("transaction")?.parse().ok()?,
+        incarnation: session.incarnation.clone(),
+        transaction: row.get::<_, Option<&str>>("transaction")?.parse().ok()?,
         marker: lsn("marker")?,
         flushed: lsn("flushed")?,
-        backend: row.get("backend"),
-        began_at: row.get("began_at"),
+        backend: session.backend,
+        began_at: microseconds(row.get("began_at")),
         token: None,
     })
 }
@@ -260,10 +280,11 @@ pub(super) async fn run_behind<F: Future>(
         awake.task.register(cx.waker());
         if awake.is_awake.swap(false, Ordering::AcqRel) {
             let mut own = Context::from_waker(&waker);
-            if let Poll::Ready(ended) = closure.as_mut().poll(&mut own) {
+            let polled = closure.as_mut().poll(&mut own);
+            capture.closure_moved(polled.is_ready());
+            if let Poll::Ready(ended) = polled {
                 return Poll::Ready(ended);
             }
-            capture.closure_waits();
         }
         // Its answers wake this task by themselves.
         let _ = capture.poll(cx);

@@ -38,7 +38,7 @@ impl Deref for Tx {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        self.lease.used.store(true, Ordering::Relaxed);
+        self.lease.touched.store(true, Ordering::Relaxed);
         self.lease.client()
     }
 }
@@ -54,15 +54,15 @@ impl fmt::Debug for Tx {
 pub(super) struct Lease {
     /// `None` only while it is being released or dropped.
     client: Option<Client>,
-    /// Whether the closure has touched it.
-    used: AtomicBool,
+    /// Whether the closure has touched it lately.
+    touched: AtomicBool,
 }
 
 impl Lease {
     pub(super) fn new(client: Client) -> Arc<Self> {
         Arc::new(Self {
             client: Some(client),
-            used: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
         })
     }
 
@@ -78,8 +78,9 @@ impl Lease {
         Arc::strong_count(self) > 1
     }
 
-    pub(super) fn is_used(&self) -> bool {
-        self.used.load(Ordering::Relaxed)
+    /// Whether the closure has touched it since this was last asked.
+    pub(super) fn take_touched(&self) -> bool {
+        self.touched.swap(false, Ordering::Relaxed)
     }
 
     /// Returns the connection to the pool.

@@ -9,6 +9,7 @@ mod lease;
 mod pool;
 mod resolve;
 mod run_tx;
+mod session;
 
 pub(crate) use driver::Native;
 pub use lease::Tx;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use deadpool_postgres::Client;
 
-use super::{Native, follow};
+use super::{Native, follow, session::Sessions};
 use crate::{
     config::{Config, ConfigBuilder},
     discovery::Discovery,
@@ -44,6 +44,7 @@ pub struct Pool {
 struct Inner {
     sub_pools: Arc<SubPools<Native>>,
     budget: Budget,
+    sessions: Sessions,
 }
 
 impl Pool {
@@ -94,6 +95,7 @@ impl Pool {
             inner: Arc::new(Inner {
                 budget: Budget::new(tx.retry_budget, tx.retry_budget_ratio),
                 sub_pools: SubPools::new(cluster, Native),
+                sessions: Sessions::default(),
             }),
         }
     }
@@ -246,6 +248,10 @@ impl Pool {
 
     pub(super) fn sub_pools(&self) -> &SubPools<Native> {
         &self.inner.sub_pools
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
     }
 
     pub(super) fn budget(&self) -> &Budget {

@@ -125,9 +125,10 @@ impl<'a> TxBuilder<'a> {
         Fut: Future<Output = Result<T, Error>>,
     {
         let pools = self.pool.sub_pools();
+        let sessions = self.pool.sessions();
         let options = &self.options;
         run(options, self.pool.budget(), |number, deadline| {
-            attempt::attempt(pools, options, closure.clone(), number, deadline)
+            attempt::attempt(pools, sessions, options, closure.clone(), number, deadline)
         })
         .await
     }

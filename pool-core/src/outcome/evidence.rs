@@ -106,9 +106,8 @@ impl fmt::Display for Evidence {
 /// A text that is no [`Evidence`]: cut, changed, or of another version.
 ///
 /// ```
-/// use leadpool::outcome::{Evidence, InvalidEvidence};
-///
-/// assert_eq!("".parse::<Evidence>(), Err(InvalidEvidence));
+/// let error = "".parse::<leadpool::outcome::Evidence>().unwrap_err();
+/// assert!(error.to_string().contains("cut or changed"));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not evidence of a transaction: the text was cut or changed, or is of another version")]

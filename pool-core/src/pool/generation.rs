@@ -40,8 +40,6 @@ pub(crate) struct Generation {
     connects: Semaphore,
     /// The tasks that drive open connections, to abort them with.
     connections: Mutex<Vec<AbortHandle>>,
-    /// Whether transactions are READ COMMITTED unless they ask for more, as far as was seen.
-    is_read_committed: AtomicBool,
     /// How often a COMMIT ended its wait for synchronous standbys before they had it.
     unreplicated: AtomicU64,
     /// Why the last connection could not be opened.
@@ -61,7 +59,6 @@ impl Generation {
             aborted: CancellationToken::new(),
             is_writer: AtomicBool::new(false),
             connections: Mutex::new(Vec::new()),
-            is_read_committed: AtomicBool::new(false),
             unreplicated: AtomicU64::new(0),
             failure: Mutex::new(None),
         })
@@ -158,15 +155,6 @@ impl Generation {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn defaults_to_read_committed(&self) -> bool {
-        self.is_read_committed.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note_default_isolation(&self, is_read_committed: bool) {
-        self.is_read_committed
-            .store(is_read_committed, Ordering::Relaxed);
     }
 
     /// Counts the COMMITs that ended their wait for synchronous standbys early.

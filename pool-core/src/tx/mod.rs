@@ -8,7 +8,7 @@ mod replay;
 mod runner;
 
 pub(crate) use budget::Budget;
-pub(crate) use options::Options;
 pub use options::{IsolationLevel, Resolved, Retry};
+pub(crate) use options::{Options, SIGN};
 pub use replay::Replay;
 pub(crate) use runner::{Failure, run};

@@ -113,6 +113,10 @@ pub struct Resolved<'a> {
 
 type OnResolved = Arc<dyn Fn(&Resolved<'_>) + Send + Sync>;
 
+/// The value that the setting `leadpool.transaction` has while a transaction of ours lasts.
+pub(crate) const SIGN: &str = "ours";
+const BEGIN: &str = "BEGIN;SET LOCAL leadpool.transaction='ours'";
+
 /// The options of one transaction.
 #[derive(Clone)]
 pub(crate) struct Options {
@@ -169,9 +173,10 @@ impl Options {
             .map(move |pause| pause.min(longest))
     }
 
-    /// The statements that begin it. Characteristics are a statement of their own, because what
-    /// is sent behind a `BEGIN` that failed would run by itself, while what is sent behind a
-    /// failed `SET TRANSACTION` fails too.
+    /// The statements that begin it, with a sign by which COMMIT knows it again.
+    ///
+    /// Characteristics are a statement of their own, because what is sent behind a `BEGIN` that
+    /// failed would run by itself, while what is sent behind a failed `SET TRANSACTION` fails too.
     pub(crate) fn begin_sql(&self) -> std::borrow::Cow<'static, str> {
         let mut modes = Vec::new();
         modes.extend(self.isolation.map(IsolationLevel::as_sql));
@@ -184,9 +189,9 @@ impl Options {
             modes.push("DEFERRABLE");
         }
         if modes.is_empty() {
-            "BEGIN".into()
+            BEGIN.into()
         } else {
-            format!("BEGIN;SET TRANSACTION {}", modes.join(",")).into()
+            format!("{BEGIN};SET TRANSACTION {}", modes.join(",")).into()
         }
     }
 }
