@@ -87,6 +87,8 @@ where
     let is_captured = capture.is_some();
     let captured = match (capture, &outcome) {
         (Some(capture), Ok(_)) => attempt.watch(capture.finish()).await?,
+        // What failed first may be the capture: the closure saw only what followed from it.
+        (Some(capture), Err(error)) if is_aborted(error) => attempt.watch(capture.finish()).await?,
         _ => Ok(Captured::default()),
     };
     if lease.is_lent() {
@@ -103,14 +105,19 @@ where
                 Err(begin) => begin.into(),
             }
         }
-        // What failed first may be BEGIN: the closure saw only what followed from it.
-        (Err(error), _) | (Ok(_), Err(error)) => match answered(&mut begun).now_or_never() {
+        // Or it may be BEGIN.
+        (_, Err(error)) | (Err(error), Ok(_)) => match answered(&mut begun).now_or_never() {
             Some(Err(begin)) => begin.into(),
             _ => error,
         },
     };
     roll_back(lease);
     Err(attempt.open_failure(failed))
+}
+
+/// Whether it says no more than that a statement before it has failed.
+fn is_aborted(error: &Error) -> bool {
+    error.sqlstate() == Some(SqlState::IN_FAILED_SQL_TRANSACTION.code())
 }
 
 /// Ends the transaction; nobody waits for the answer, the next one's statements queue up behind

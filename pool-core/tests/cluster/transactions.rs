@@ -135,17 +135,68 @@ async fn a_commit_answered_with_rollback_is_an_error() {
 #[tokio::test]
 async fn a_closure_that_ends_the_transaction_is_found_out() {
     let (_servers, pool) = start().await;
-    for sql in ["COMMIT", "ROLLBACK"] {
-        let error = pool
-            .run_tx(move |tx| async move {
+    for evidence in [true, false] {
+        for sql in [
+            "COMMIT",
+            "ROLLBACK",
+            "COMMIT; BEGIN",
+            "ROLLBACK; BEGIN",
+            "COMMIT AND CHAIN",
+            "INSERT INTO t (n) VALUES (1); COMMIT; BEGIN; INSERT INTO t (n) VALUES (2)",
+        ] {
+            let error = pool
+                .tx()
+                .evidence(evidence)
+                .run(move |tx| async move {
+                    tx.batch_execute(sql).await?;
+                    Ok(())
+                })
+                .await
+                .unwrap_err();
+            assert!(matches!(error, Error::EndedByClosure), "{sql}: {error}");
+            assert!(!error.is_transient());
+        }
+    }
+    insert(&pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closure_that_changes_the_isolation_is_found_out() {
+    let (servers, pool) = start().await;
+    let sql = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE";
+    for (level, expected) in [
+        (None, "read committed"),
+        (Some(IsolationLevel::RepeatableRead), "repeatable read"),
+    ] {
+        let mut tx = pool.tx();
+        if let Some(level) = level {
+            tx = tx.isolation(level);
+        }
+        let error = tx
+            .run(move |tx| async move {
                 tx.batch_execute(sql).await?;
+                tx.execute("INSERT INTO t (n) VALUES (1)", &[]).await?;
                 Ok(())
             })
             .await
             .unwrap_err();
-        assert!(matches!(error, Error::EndedByClosure), "{sql}: {error}");
+        let Error::IsolationChanged { asked, found, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!((&**asked, &**found), (expected, "serializable"));
     }
-    insert(&pool).await.unwrap();
+    assert_eq!(rows(&servers).await, 0);
+    // A default that has changed on the server is nobody's fault.
+    let client = servers.connect(0).await.unwrap();
+    let sql = "ALTER SYSTEM SET default_transaction_isolation = 'repeatable read'";
+    client.batch_execute(sql).await.unwrap();
+    let sql = "SELECT pg_reload_conf()";
+    client.batch_execute(sql).await.unwrap();
+    for _ in 0..20 {
+        insert(&pool).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(rows(&servers).await, 20);
 }
 
 #[tokio::test]
