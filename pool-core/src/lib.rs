@@ -4,6 +4,7 @@ pub mod config;
 pub mod discovery;
 pub mod error;
 pub mod failover;
+pub mod manual;
 mod monitor;
 mod native;
 mod observe;
@@ -22,4 +23,6 @@ pub use native::{Pool, PoolBuilder, Tx, TxBuilder};
 pub use observe::Events;
 pub use pool::{PoolCounts, Status, SubPoolStatus};
 pub use topology::{HostAddr, Target};
-pub use tx::{IsolationLevel, Replay, Resolved, Retry};
+#[cfg(feature = "backoff")]
+pub use tx::backoff_pauses;
+pub use tx::{Attempt, IsolationLevel, Replay, Resolved, Retry};

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "topology",
     "outcome",
     "config",
@@ -22,6 +22,7 @@ const ORDER: [&str; 12] = [
     "pool",
     "tx",
     "native",
+    "manual",
 ];
 
 /// What makes code impure, or asynchronous.
@@ -49,7 +50,7 @@ fn files(module: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 files.push(path);
             }
         }

@@ -132,7 +132,12 @@ impl Error {
             | Self::CommitLost { .. }
             | Self::TxDeadline { .. }
             | Self::RetriesExhausted { .. } => true,
-            Self::Postgres(_) | Self::User(_) => self.disposition() != Disposition::Fail,
+            // The one answer of a standby that is hardly ever anything else.
+            Self::Postgres(_) | Self::User(_) if self.sqlstate() == Some("25006") => true,
+            Self::Postgres(_) | Self::User(_) => matches!(
+                self.disposition(TxPhase::Open),
+                Disposition::RetryHere | Disposition::WaitTopology
+            ),
             Self::Config(_)
             | Self::Connect(_)
             | Self::Closed
@@ -160,13 +165,13 @@ impl Error {
         }
     }
 
-    /// What to do after this error, if it ended a transaction before COMMIT was sent.
-    pub(crate) fn disposition(&self) -> Disposition {
+    /// What to do after this error, if it ended a transaction in this phase.
+    pub(crate) fn disposition(&self, phase: TxPhase) -> Disposition {
         match self {
             Self::Invalidated { .. } | Self::CommitLost { .. } => Disposition::WaitTopology,
             Self::Postgres(_) | Self::User(_) => driver_error(self)
                 .map_or(Disposition::Fail, |error| {
-                    Disposition::of_driver(error, TxPhase::Open)
+                    Disposition::of_driver(error, phase)
                 }),
             _ => Disposition::Fail,
         }

@@ -20,11 +20,11 @@ use super::{
     session::Sessions,
 };
 use crate::{
-    error::{BoxError, Disposition, Error, InDoubt, TxPhase, is_connection_loss},
+    error::{BoxError, Disposition, Error, InDoubt, TxPhase, driver_error, is_connection_loss},
     failover::Report,
     outcome::{Doubt, Evidence, Outcome},
     pool::{Generation, SubPools},
-    tx::{Failure, Options, Resolved, SIGN},
+    tx::{self, Failure, Options, Resolved, SIGN},
 };
 
 /// What stands before COMMIT, in the same message, so that it costs no round trip.
@@ -57,7 +57,8 @@ where
     F: FnOnce(Tx) -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let left = deadline.saturating_duration_since(Instant::now());
+    let asked_at = Instant::now();
+    let left = deadline.saturating_duration_since(asked_at);
     let (client, generation) = pools
         .checkout(options.target, left, |client, generation| {
             (client, generation.clone())
@@ -67,9 +68,20 @@ where
             error,
             disposition: Disposition::Fail,
             generation: None,
+            ran: Duration::ZERO,
         })?;
+    let begun_at = Instant::now();
+    if let Some(observe) = &options.on_attempt {
+        observe(&tx::Attempt {
+            name: options.name.as_deref(),
+            attempt: number,
+            host: generation.host(),
+            waited: begun_at.duration_since(asked_at),
+        });
+    }
     let attempt = Attempt {
         number,
+        begun_at,
         deadline,
         options,
         pools,
@@ -111,7 +123,12 @@ where
             _ => error,
         },
     };
-    roll_back(lease);
+    let is_lost = driver_error(&failed).is_some_and(is_connection_loss);
+    if is_lost {
+        drop(lease);
+    } else {
+        roll_back(lease);
+    }
     Err(attempt.open_failure(failed))
 }
 
@@ -161,6 +178,7 @@ enum Answer {
 
 struct Attempt<'a> {
     number: u32,
+    begun_at: Instant,
     deadline: Instant,
     options: &'a Options,
     pools: &'a SubPools<Native>,
@@ -172,7 +190,7 @@ impl Attempt<'_> {
     /// Evidence is gathered where something can be written.
     fn capture<'a>(&'a self, lease: &'a Lease) -> Option<Capture<'a>> {
         let options = self.options;
-        let may_write = options.read_only != Some(true) && self.generation.is_writer();
+        let may_write = !self.is_read_only() && self.generation.is_writer();
         let tokens = self.pools.cluster().config().tx().token_table.as_ref();
         (options.evidence && may_write).then(|| {
             let host = self.generation.host();
@@ -254,6 +272,7 @@ impl Attempt<'_> {
                     (Some(evidence), _) => self.resolve(evidence, source).await,
                     // It wrote nothing, so there was nothing to lose.
                     (None, true) => Err(self.lost(source)),
+                    (None, false) if self.is_read_only() => Err(self.lost(source)),
                     (None, false) => Err(self.in_doubt(None, Doubt::NoEvidence, source)),
                 };
             }
@@ -286,6 +305,7 @@ impl Attempt<'_> {
         };
         tracing::info!(
             target: "leadpool::tx",
+            name = self.options.name.as_deref(),
             host = %evidence.host,
             transaction = evidence.transaction,
             ?outcome,
@@ -293,6 +313,7 @@ impl Attempt<'_> {
         );
         if let Some(observe) = &self.options.on_resolved {
             observe(&Resolved {
+                name: self.options.name.as_deref(),
                 attempt: self.number,
                 evidence: &evidence,
                 outcome,
@@ -320,8 +341,17 @@ impl Attempt<'_> {
         self.failure(error)
     }
 
+    fn is_read_only(&self) -> bool {
+        self.options.read_only == Some(true)
+    }
+
     fn failure(&self, error: Error) -> Failure {
-        let disposition = error.disposition();
+        let phase = if self.is_read_only() {
+            TxPhase::ReadOnly
+        } else {
+            TxPhase::Open
+        };
+        let disposition = error.disposition(phase);
         self.with_disposition(error, disposition)
     }
 
@@ -330,6 +360,7 @@ impl Attempt<'_> {
             error,
             disposition,
             generation: Some(self.generation.clone()),
+            ran: self.begun_at.elapsed(),
         }
     }
 

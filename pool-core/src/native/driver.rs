@@ -11,7 +11,10 @@ use deadpool_postgres::{
 };
 
 use super::connect::HostConnect;
-use crate::pool::{Driver, Generation, GetError, PoolCounts};
+use crate::{
+    error::{Disposition, TxPhase},
+    pool::{Driver, Generation, GetError, PoolCounts},
+};
 
 const NO_TIMEOUTS: Timeouts = Timeouts {
     wait: None,
@@ -91,11 +94,7 @@ impl Driver for Native {
 
     fn is_curable(error: &Self::Error) -> bool {
         match error.code() {
-            // Too many connections, shutting down, starting up, and what proxies say instead.
-            Some(code) => {
-                let code = code.code();
-                code.starts_with("57P") || code.starts_with("08") || code == "53300"
-            }
+            Some(_) => Disposition::of_driver(error, TxPhase::NotSent) != Disposition::Fail,
             None => !is_configuration(error),
         }
     }

@@ -1,6 +1,6 @@
 //! `run_tx` and its options.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     error::{Error, InDoubt},
     outcome::{Evidence, Outcome, Proof},
     topology::Target,
-    tx::{IsolationLevel, Options, Replay, Resolved, Retry, run},
+    tx::{Attempt, IsolationLevel, Options, Replay, Resolved, Retry, run},
 };
 
 /// The options of one transaction, from [`Pool::tx`].
@@ -44,8 +44,20 @@ impl<'a> TxBuilder<'a> {
         }
     }
 
+    /// Gives it a name, under which logs and observers find it.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// Only reads, on a standby; on the writer while no standby is usable.
+    pub fn reader(self) -> Self {
+        self.target(Target::PreferStandby).read_only(true)
+    }
+
     /// Where it runs: on the writer by default. What goes to a standby should be
-    /// [`read_only`](Self::read_only) too, so that it fails the same way when the writer serves it.
+    /// [`read_only`](Self::read_only) too, so that it fails the same way when the writer serves it:
+    /// see [`reader`](Self::reader).
     pub fn target(mut self, target: Target) -> Self {
         self.options.target = target;
         self
@@ -58,6 +70,9 @@ impl<'a> TxBuilder<'a> {
     }
 
     /// Whether it may only read; the server's `default_transaction_read_only` if not set.
+    ///
+    /// What only reads is repeated also when the answer to its COMMIT is lost. So a closure must
+    /// not make it `READ WRITE` again.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.options.read_only = Some(read_only);
         self
@@ -76,10 +91,50 @@ impl<'a> TxBuilder<'a> {
         self
     }
 
-    /// How long it may take, all attempts and waits together. Default:
-    /// [`TxSettings::deadline`](crate::config::TxSettings::deadline).
+    /// How long it may take, all attempts and waits together. After an attempt that lost against
+    /// another transaction a retry begins only if as much time is left as that attempt took.
+    /// Default: [`TxSettings::deadline`](crate::config::TxSettings::deadline).
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.options.deadline = deadline;
+        self
+    }
+
+    /// The pauses between attempts, asked for once for each transaction that needs one. When they
+    /// end, so do the retries. An attempt that waits for the topology does not pause besides.
+    /// Default: [`TxSettings::backoff_min`](crate::config::TxSettings::backoff_min) and
+    /// [`backoff_max`](crate::config::TxSettings::backoff_max).
+    ///
+    /// # Examples
+    ///
+    /// Whatever gives durations will do, for instance what the crate `backon` builds:
+    ///
+    /// ```no_run
+    /// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
+    /// use backon::{BackoffBuilder, FibonacciBuilder};
+    ///
+    /// pool.tx()
+    ///     .backoff(|| FibonacciBuilder::default().with_jitter().build())
+    ///     .run(|tx| async move { tx.execute("UPDATE jobs SET done = true", &[]).await?; Ok(()) })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The crate `backoff` is served by [`backoff_pauses`](crate::backoff_pauses), with the feature
+    /// of the same name.
+    pub fn backoff<I>(mut self, pauses: impl Fn() -> I + Send + Sync + 'static) -> Self
+    where
+        I: IntoIterator<Item = Duration>,
+        I::IntoIter: Send + 'static,
+    {
+        self.options.set_backoff(pauses);
+        self
+    }
+
+    /// Is told of each attempt, as soon as it has its connection. It observes only: it can't
+    /// change what happens, and must not block.
+    pub fn on_attempt(mut self, observe: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
+        self.options.on_attempt = Some(Arc::new(observe));
         self
     }
 

@@ -1,15 +1,11 @@
 //! What a transaction is begun with, and how often it is tried.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
-use crate::{
-    config::TxSettings,
-    error::Error,
-    outcome::{Doubt, Evidence, Outcome, Proof},
-    topology::{HostAddr, Target},
-};
+use super::hooks::{OnAttempt, OnResolved, OnRetry};
+use crate::{config::TxSettings, outcome::Proof, topology::Target};
 
 /// The isolation level of a transaction
 /// ([PostgreSQL documentation, section 13.2](https://www.postgresql.org/docs/current/transaction-iso.html)).
@@ -61,57 +57,21 @@ impl fmt::Display for IsolationLevel {
     }
 }
 
-/// Tells an observer that a transaction is about to be tried again.
-///
-/// ```no_run
-/// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
-/// pool.tx()
-///     .on_retry(|retry| eprintln!("attempt {} on {:?}: {}", retry.attempt, retry.host, retry.error))
-///     .run(|tx| async move { tx.execute("UPDATE jobs SET done = true", &[]).await?; Ok(()) })
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Retry<'a> {
-    /// The attempt that failed, from 1.
-    pub attempt: u32,
-    /// Where it ran, if it had got a connection.
-    pub host: Option<&'a HostAddr>,
-    /// How it failed.
-    pub error: &'a Error,
-    /// How long the next one will wait, unless it waits for a writer.
-    pub pause: Duration,
+type Pauses = Box<dyn Iterator<Item = Duration> + Send>;
+type Backoff = Arc<dyn Fn() -> Pauses + Send + Sync>;
+
+/// Each twice the one before, with jitter.
+fn exponential(shortest: Duration, longest: Duration) -> Backoff {
+    Arc::new(move || {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(shortest)
+            .with_max_delay(longest)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Box::new(pauses.map(move |pause| pause.min(longest)))
+    })
 }
-
-type OnRetry = Arc<dyn Fn(&Retry<'_>) + Send + Sync>;
-
-/// Tells an observer what became of a COMMIT in flight.
-///
-/// ```no_run
-/// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
-/// pool.tx()
-///     .on_resolved(|resolved| eprintln!("{}: {:?}", resolved.evidence, resolved.outcome))
-///     .run(|tx| async move { tx.execute("UPDATE jobs SET done = true", &[]).await?; Ok(()) })
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Resolved<'a> {
-    /// The attempt whose COMMIT was in flight, from 1.
-    pub attempt: u32,
-    /// What was known of the transaction.
-    pub evidence: &'a Evidence,
-    /// What became of it, or why that can't be proved.
-    pub outcome: Result<Outcome, Doubt>,
-    /// How long it took to find out.
-    pub elapsed: Duration,
-}
-
-type OnResolved = Arc<dyn Fn(&Resolved<'_>) + Send + Sync>;
 
 /// The value that the setting `leadpool.transaction` has while a transaction of ours lasts.
 pub(crate) const SIGN: &str = "ours";
@@ -123,13 +83,14 @@ pub(crate) struct Options {
     pub(crate) target: Target,
     pub(crate) retries: u32,
     pub(crate) deadline: Duration,
-    backoff_min: Duration,
-    backoff_max: Duration,
+    backoff: Backoff,
     pub(crate) isolation: Option<IsolationLevel>,
     pub(crate) read_only: Option<bool>,
     pub(crate) deferrable: bool,
     pub(crate) evidence: bool,
     pub(crate) proof: Proof,
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) on_attempt: Option<OnAttempt>,
     pub(crate) on_retry: Option<OnRetry>,
     pub(crate) on_resolved: Option<OnResolved>,
 }
@@ -149,35 +110,37 @@ impl Options {
             target: Target::Primary,
             retries,
             deadline,
-            backoff_min,
-            backoff_max,
+            backoff: exponential(backoff_min, backoff_max),
             isolation: None,
             read_only: None,
             deferrable: false,
             evidence,
             proof,
+            name: None,
+            on_attempt: None,
             on_retry: None,
             on_resolved: None,
         }
     }
 
-    /// The pauses between attempts: each twice the one before, with jitter.
-    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + Send + 'static {
-        let longest = self.backoff_max;
-        ExponentialBuilder::default()
-            .with_min_delay(self.backoff_min)
-            .with_max_delay(longest)
-            .with_jitter()
-            .without_max_times()
-            .build()
-            .map(move |pause| pause.min(longest))
+    /// The pauses between attempts.
+    pub(crate) fn pauses(&self) -> Pauses {
+        (self.backoff)()
+    }
+
+    pub(crate) fn set_backoff<I>(&mut self, pauses: impl Fn() -> I + Send + Sync + 'static)
+    where
+        I: IntoIterator<Item = Duration>,
+        I::IntoIter: Send + 'static,
+    {
+        self.backoff = Arc::new(move || Box::new(pauses().into_iter()));
     }
 
     /// The statements that begin it, with a sign by which COMMIT knows it again.
     ///
     /// Characteristics are a statement of their own, because what is sent behind a `BEGIN` that
     /// failed would run by itself, while what is sent behind a failed `SET TRANSACTION` fails too.
-    pub(crate) fn begin_sql(&self) -> std::borrow::Cow<'static, str> {
+    pub(crate) fn begin_sql(&self) -> Cow<'static, str> {
         let mut modes = Vec::new();
         modes.extend(self.isolation.map(IsolationLevel::as_sql));
         modes.extend(self.read_only.map(

@@ -21,14 +21,18 @@ pub(crate) struct Failure {
     pub(crate) disposition: Disposition,
     /// Where it ran, if it had got a connection.
     pub(crate) generation: Option<Arc<Generation>>,
+    /// How long it ran, once it had its connection.
+    pub(crate) ran: Duration,
 }
 
 /// Runs attempts until one commits, or must not be repeated, or a limit is reached: the number of
 /// retries, the deadline, or the budget that all transactions of the pool share.
 ///
-/// - An attempt that lost against another transaction is repeated after a pause.
+/// - An attempt that lost against another transaction is repeated after a pause, if the time that
+///   is left is as long as it ran.
 /// - One that lost its host waits until that host has been looked at; its checkout then waits for
 ///   a writer. So an outage costs one attempt, however long it is.
+/// - One that was refused as a standby would refuse it is repeated if its host is one now.
 /// - One whose COMMIT is in doubt is never repeated.
 ///
 /// # Cancel safety
@@ -59,67 +63,50 @@ where
             }
             Err(failure) => failure,
         };
-        let waits_for_topology = match failure.disposition {
+        let out_of_time = |source| Error::TxDeadline {
+            elapsed: begun.elapsed(),
+            attempts: number,
+            source,
+        };
+        let lost_host = match failure.disposition {
             Disposition::WaitTopology => true,
             Disposition::RetryHere => false,
-            Disposition::Fail | Disposition::Resolve => {
+            Disposition::CheckRole if was_demoted(&failure, deadline).await => true,
+            Disposition::Fail | Disposition::Resolve | Disposition::CheckRole => {
                 return Err(match failure.error {
-                    Error::TxDeadline { .. } => Error::TxDeadline {
-                        elapsed: begun.elapsed(),
-                        attempts: number,
-                        source: last,
-                    },
+                    Error::TxDeadline { .. } => out_of_time(last),
                     error => error,
                 });
             }
         };
-        let spent = number > options.retries;
-        if spent || !budget.withdraw() {
+        let pause = pauses.get_or_insert_with(|| options.pauses()).next();
+        let is_spent = number > options.retries || pause.is_none();
+        let pause = pause.unwrap_or_default();
+        // What lost its host says nothing of how long the next one will run.
+        let needed = if lost_host {
+            Duration::ZERO
+        } else {
+            failure.ran
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !is_spent && left <= pause.saturating_add(needed) {
+            return Err(out_of_time(Some(Box::new(failure.error))));
+        }
+        if is_spent || !budget.withdraw() {
             return Err(Error::RetriesExhausted {
                 attempts: number,
-                budget: !spent,
+                budget: !is_spent,
                 source: Box::new(failure.error),
             });
         }
-        let pause = pauses
-            .get_or_insert_with(|| options.pauses())
-            .next()
-            .unwrap_or(options.deadline);
-        if Instant::now() + pause >= deadline {
-            return Err(Error::TxDeadline {
-                elapsed: begun.elapsed(),
-                attempts: number,
-                source: Some(Box::new(failure.error)),
-            });
-        }
-        let host = failure.generation.as_deref().map(Generation::host);
-        if let Some(observe) = &options.on_retry {
-            observe(&Retry {
-                attempt: number,
-                host,
-                error: &failure.error,
-                pause,
-            });
-        }
-        tracing::debug!(
-            target: "leadpool::tx",
-            attempt = number,
-            host = host.map(tracing::field::display),
-            error = %failure.error,
-            "retry"
-        );
-        match (&failure.generation, waits_for_topology) {
-            (Some(generation), true) => {
-                let left = deadline.saturating_duration_since(Instant::now());
+        announce(options, &failure, number, pause);
+        match &failure.generation {
+            Some(generation) if lost_host => {
                 // What has been judged already needs no look, and a frozen host gives none.
                 tokio::select! {
                     biased;
                     () = generation.retired() => {}
                     () = generation.verify(Report::ConnectionLost, LOOK.min(left)) => {}
-                }
-                // It is a writer still, so the transaction made itself read-only: no failover.
-                if !generation.is_retired() && failure.error.sqlstate() == Some("25006") {
-                    return Err(failure.error);
                 }
                 // It lives, and is what it was: the fault was the connection's alone. But what
                 // keeps failing on a healthy host must not spin.
@@ -131,4 +118,42 @@ where
         }
         last = Some(Box::new(failure.error));
     }
+}
+
+/// Whether the host that refused is no writer any more; if it still is, the fault was the
+/// transaction's own.
+async fn was_demoted(failure: &Failure, deadline: Instant) -> bool {
+    let Some(generation) = &failure.generation else {
+        return false;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    tokio::select! {
+        biased;
+        () = generation.retired() => {}
+        () = generation.verify(Report::WriteRefused, LOOK.min(left)) => {}
+    }
+    generation.is_retired()
+}
+
+/// Tells the observers that another attempt follows.
+fn announce(options: &Options, failure: &Failure, number: u32, pause: Duration) {
+    let host = failure.generation.as_deref().map(Generation::host);
+    let name = options.name.as_deref();
+    if let Some(observe) = &options.on_retry {
+        observe(&Retry {
+            name,
+            attempt: number,
+            host,
+            error: &failure.error,
+            pause,
+        });
+    }
+    tracing::debug!(
+        target: "leadpool::tx",
+        name,
+        attempt = number,
+        host = host.map(tracing::field::display),
+        error = %failure.error,
+        "retry"
+    );
 }

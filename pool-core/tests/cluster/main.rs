@@ -17,3 +17,4 @@ mod outcome;
 mod support;
 mod tokens;
 mod transactions;
+mod tx_options;
