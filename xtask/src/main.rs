@@ -1,6 +1,7 @@
-//! The project's own commands: `cargo xtask demo` and `cargo xtask test`.
+//! The project's own commands: `cargo xtask demo`, `cargo xtask nemesis` and `cargo xtask test`.
 
 mod demo;
+mod nemesis;
 mod postgres;
 mod test;
 
@@ -22,6 +23,8 @@ struct Args {
 enum Command {
     /// Runs an application on a real cluster while its primary is killed, moved and frozen.
     Demo(demo::Args),
+    /// Runs mixed transactions while everything goes wrong, and counts what was lost or doubled.
+    Nemesis(nemesis::Args),
     /// Runs every check and test.
     Test(test::Args),
 }
@@ -29,6 +32,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Nemesis(args) => nemesis::run(args),
         Command::Test(args) => test::run(&args),
     };
     match done {
