@@ -7,33 +7,22 @@ use std::{
 };
 
 use deadpool_postgres::Client;
-use futures_util::{FutureExt as _, StreamExt as _, future::join};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
-use tokio_postgres::{SimpleQueryMessage, SimpleQueryStream, Statement, error::SqlState};
-use uuid::Uuid;
+use tokio_postgres::{SimpleQueryStream, error::SqlState};
 
 use super::{
     Native,
     capture::{Capture, Captured, run_behind},
     lease::{Lease, Tx},
-    resolve::{Unresolved, resolve},
     session::Sessions,
 };
 use crate::{
-    error::{BoxError, Disposition, Error, InDoubt, TxPhase, driver_error, is_connection_loss},
+    error::{Disposition, Error, TxPhase, driver_error, is_connection_loss},
     failover::Report,
-    outcome::{Doubt, Evidence, Outcome},
     pool::{Generation, SubPools},
-    tx::{self, Failure, Options, Resolved, SIGN},
+    tx::{self, Failure, Options},
 };
-
-/// What stands before COMMIT, in the same message, so that it costs no round trip.
-///
-/// COMMIT itself would answer ROLLBACK in a transaction that has failed, and outside of one nothing
-/// but a warning, which the driver does not pass on. SHOW fails with 25P02 in the first case. In
-/// the second it gives another value than [`SIGN`], and also if the closure has committed and begun
-/// anew, since SET LOCAL ends with its transaction.
-const COMMIT: &str = "SHOW leadpool.transaction;COMMIT";
 
 /// After this long without an end the monitor looks whether the host lives, and again each time
 /// as long passes.
@@ -139,7 +128,7 @@ fn is_aborted(error: &Error) -> bool {
 
 /// Ends the transaction; nobody waits for the answer, the next one's statements queue up behind
 /// it.
-fn roll_back(lease: Arc<Lease>) {
+pub(super) fn roll_back(lease: Arc<Lease>) {
     if !lease.client().is_closed() {
         drop(send(lease.client(), "ROLLBACK"));
         lease.release();
@@ -147,7 +136,7 @@ fn roll_back(lease: Arc<Lease>) {
 }
 
 /// Sends a simple query at once and gives back the stream of its answers.
-fn send(client: &Client, sql: &str) -> Result<SimpleQueryStream, tokio_postgres::Error> {
+pub(super) fn send(client: &Client, sql: &str) -> Result<SimpleQueryStream, tokio_postgres::Error> {
     // The driver sends in the first poll and never waits; a future that is not ready after it
     // would be a change of its design, taken for a lost connection.
     client
@@ -164,26 +153,14 @@ async fn answered(answers: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), tokio
     Ok(())
 }
 
-/// How COMMIT was answered.
-enum Answer {
-    /// With its tag.
-    Committed,
-    /// With its tag, for another transaction than ours, or none.
-    NotOurs,
-    /// With an error, or by one to what was sent before it.
-    Refused(tokio_postgres::Error),
-    /// Not at all.
-    None(Option<BoxError>),
-}
-
-struct Attempt<'a> {
-    number: u32,
+pub(super) struct Attempt<'a> {
+    pub(super) number: u32,
     begun_at: Instant,
-    deadline: Instant,
-    options: &'a Options,
-    pools: &'a SubPools<Native>,
+    pub(super) deadline: Instant,
+    pub(super) options: &'a Options,
+    pub(super) pools: &'a SubPools<Native>,
     sessions: &'a Sessions,
-    generation: Arc<Generation>,
+    pub(super) generation: Arc<Generation>,
 }
 
 impl Attempt<'_> {
@@ -199,7 +176,7 @@ impl Attempt<'_> {
     }
 
     /// Runs the closure's future until it ends, the host is invalidated, or the deadline passes.
-    async fn watch<T>(&self, closure: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn watch<T>(&self, closure: impl Future<Output = T>) -> Result<T, Failure> {
         let mut closure = pin!(closure);
         let generation = self.generation.clone();
         let mut aborted = pin!(generation.aborted());
@@ -219,117 +196,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// Sends COMMIT and finds out what became of it.
-    async fn commit(
-        &self,
-        lease: Arc<Lease>,
-        captured: Captured,
-        is_captured: bool,
-    ) -> Result<(), Failure> {
-        let Captured {
-            mut evidence,
-            insert,
-        } = captured;
-        if let Some(evidence) = &mut evidence {
-            let mut history = self.pools.cluster().history();
-            evidence.system_identifier = history.system_identifier(&evidence.host);
-            history.saw_flush(
-                evidence.system_identifier,
-                &evidence.incarnation,
-                evidence.flushed,
-            );
-            evidence.token = insert.is_some().then(Uuid::new_v4);
-        }
-        if lease.client().is_closed() {
-            return Err(self.lost(None));
-        }
-        let before = self.generation.unreplicated();
-        let answer = match self.watch(send_commit(&lease, &evidence, insert)).await {
-            Ok(answer) => answer,
-            // Invalidated or out of time.
-            Err(failure) => Answer::None(Some(failure.error.into())),
-        };
-        let error = match answer {
-            Answer::Committed if self.generation.unreplicated() != before => {
-                lease.release();
-                return Err(self.failure(Error::NotReplicated {
-                    host: self.generation.host().clone(),
-                }));
-            }
-            Answer::Committed => {
-                lease.release();
-                return Ok(());
-            }
-            Answer::NotOurs => {
-                lease.release();
-                return Err(self.failure(Error::EndedByClosure));
-            }
-            Answer::None(source) => {
-                // Closed before anything is asked, so that the server sees it soon.
-                drop(lease);
-                self.generation.report(Report::ConnectionLost);
-                return match (evidence, is_captured) {
-                    (Some(evidence), _) => self.resolve(evidence, source).await,
-                    // It wrote nothing, so there was nothing to lose.
-                    (None, true) => Err(self.lost(source)),
-                    (None, false) if self.is_read_only() => Err(self.lost(source)),
-                    (None, false) => Err(self.in_doubt(None, Doubt::NoEvidence, source)),
-                };
-            }
-            Answer::Refused(error) => error,
-        };
-        match error.code() {
-            Some(code) if *code == SqlState::IN_FAILED_SQL_TRANSACTION => {
-                roll_back(lease);
-                Err(self.failure(Error::RolledBack))
-            }
-            code => {
-                let code = code.map_or("", SqlState::code);
-                let disposition = Disposition::of_sqlstate(code, TxPhase::CommitInFlight);
-                // The server has ended the transaction; a connection it is closing is not kept.
-                if disposition != Disposition::WaitTopology {
-                    roll_back(lease);
-                }
-                Err(self.with_disposition(error.into(), disposition))
-            }
-        }
-    }
-
-    /// COMMIT was sent and not answered: finds out what became of the transaction.
-    async fn resolve(&self, evidence: Evidence, source: Option<BoxError>) -> Result<(), Failure> {
-        let begun = Instant::now();
-        let resolved = resolve(self.pools, &evidence, self.options.proof, self.deadline).await;
-        let outcome = match &resolved {
-            Ok(outcome) => Ok(*outcome),
-            Err(unresolved) => Err(unresolved.doubt),
-        };
-        tracing::info!(
-            target: "leadpool::tx",
-            name = self.options.name.as_deref(),
-            host = %evidence.host,
-            transaction = evidence.transaction,
-            ?outcome,
-            "commit in flight"
-        );
-        if let Some(observe) = &self.options.on_resolved {
-            observe(&Resolved {
-                name: self.options.name.as_deref(),
-                attempt: self.number,
-                evidence: &evidence,
-                outcome,
-                elapsed: begun.elapsed(),
-            });
-        }
-        match resolved {
-            Ok(Outcome::Committed) => Ok(()),
-            Ok(Outcome::NotCommitted) => Err(self.lost(source)),
-            Err(Unresolved { doubt, source: why }) => {
-                let source = why.map(Into::into).or(source);
-                Err(self.in_doubt(Some(evidence), doubt, source))
-            }
-        }
-    }
-
     /// An error before COMMIT was sent.
     fn open_failure(&self, error: Error) -> Failure {
         let lost = matches!(&error, Error::Postgres(error) if is_connection_loss(error));
@@ -341,11 +207,11 @@ impl Attempt<'_> {
         self.failure(error)
     }
 
-    fn is_read_only(&self) -> bool {
+    pub(super) fn is_read_only(&self) -> bool {
         self.options.read_only == Some(true)
     }
 
-    fn failure(&self, error: Error) -> Failure {
+    pub(super) fn failure(&self, error: Error) -> Failure {
         let phase = if self.is_read_only() {
             TxPhase::ReadOnly
         } else {
@@ -355,37 +221,13 @@ impl Attempt<'_> {
         self.with_disposition(error, disposition)
     }
 
-    fn with_disposition(&self, error: Error, disposition: Disposition) -> Failure {
+    pub(super) fn with_disposition(&self, error: Error, disposition: Disposition) -> Failure {
         Failure {
             error,
             disposition,
             generation: Some(self.generation.clone()),
             ran: self.begun_at.elapsed(),
         }
-    }
-
-    /// It is known that nothing was committed.
-    fn lost(&self, source: Option<BoxError>) -> Failure {
-        self.failure(Error::CommitLost {
-            host: self.generation.host().clone(),
-            source,
-        })
-    }
-
-    fn in_doubt(
-        &self,
-        evidence: Option<Evidence>,
-        doubt: Doubt,
-        source: Option<BoxError>,
-    ) -> Failure {
-        let unknown = Error::Unknown(Box::new(InDoubt {
-            host: self.generation.host().clone(),
-            attempt: self.number,
-            evidence,
-            doubt,
-            source,
-        }));
-        self.with_disposition(unknown, Disposition::Resolve)
     }
 
     fn invalidated(&self) -> Error {
@@ -402,53 +244,4 @@ impl Attempt<'_> {
             source: None,
         }
     }
-}
-
-/// Sends the token and COMMIT in one go, and reads their answers.
-async fn send_commit(
-    lease: &Lease,
-    evidence: &Option<Evidence>,
-    insert: Option<Statement>,
-) -> Answer {
-    let client = lease.client();
-    let token = evidence.as_ref().and_then(|e| Some(e.token?.to_string()));
-    let leaving = async {
-        match (insert, token) {
-            (Some(insert), Some(token)) => client.execute(&insert, &[&token]).await.map(drop),
-            _ => Ok(()),
-        }
-    };
-    let committing = async {
-        let mut answers = pin!(send(client, COMMIT)?);
-        let mut completed = 0;
-        let mut is_ours = false;
-        // The COMMIT tag counts, whatever comes behind it.
-        while completed < 2 {
-            match answers.next().await {
-                Some(Ok(SimpleQueryMessage::CommandComplete(_))) => completed += 1,
-                Some(Ok(SimpleQueryMessage::Row(row))) => is_ours = row.get(0) == Some(SIGN),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(Some(error)),
-                None => return Err(None),
-            }
-        }
-        Ok(is_ours)
-    };
-    // Polled in this order, so sent in this order.
-    let (left, committed) = join(leaving, committing).await;
-    // What was refused first is the reason for the rest.
-    match left.map_err(Some).and(committed) {
-        Ok(true) => Answer::Committed,
-        Ok(false) => Answer::NotOurs,
-        Err(Some(error)) if is_answer(&error) => Answer::Refused(error),
-        Err(error) => Answer::None(error.map(Into::into)),
-    }
-}
-
-/// Whether the server said that it did not commit.
-fn is_answer(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| {
-        let disposition = Disposition::of_sqlstate(code.code(), TxPhase::CommitInFlight);
-        disposition != Disposition::Resolve
-    })
 }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod capture;
+mod commit;
 mod connect;
 mod driver;
 mod follow;

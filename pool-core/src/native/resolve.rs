@@ -1,9 +1,9 @@
 //! Finding out what became of a COMMIT in flight: asks the writer until the outcome is proved.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout_at};
-use tokio_postgres::{Client, error::SqlState};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_postgres::{Client, error::SqlState, types::ToSql};
 
 use super::{Native, lease::Lease};
 use crate::{
@@ -42,6 +42,16 @@ const TERMINATE: &str = "\
 SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
 WHERE pid OPERATOR(pg_catalog.=) $1 AND backend_xid OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.xid \
       AND (wait_event IS NULL OR wait_event OPERATOR(pg_catalog.<>) 'SyncRep')";
+
+/// Whether a transaction has ended, or is one whose client has fallen silent long ago. An ordinary
+/// user sees the backends of its own role.
+const SETTLED: &str = "\
+SELECT COALESCE(pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8) OPERATOR(pg_catalog.<>) 'in progress', true) \
+       OR EXISTS (SELECT FROM pg_catalog.pg_stat_activity \
+                  WHERE pid OPERATOR(pg_catalog.=) $2 AND backend_xid OPERATOR(pg_catalog.=) $3::pg_catalog.text::pg_catalog.xid \
+                        AND state OPERATOR(pg_catalog.=) 'idle in transaction' \
+                        AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) state_change \
+                            OPERATOR(pg_catalog.>) pg_catalog.make_interval(secs => 5))";
 
 /// A commit that returns only when every earlier one has reached the synchronous standbys.
 const BARRIER: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text)";
@@ -140,6 +150,46 @@ pub(super) async fn resolve(
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether waiting for the answer to a COMMIT is in vain, as another connection to the same host
+/// tells: the transaction has ended, or nothing has come from its client for five seconds. No
+/// answer is no proof.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection that it used.
+pub(super) async fn is_settled(
+    pools: &SubPools<Native>,
+    host: &Arc<Generation>,
+    evidence: &Evidence,
+) -> bool {
+    let checkout = pools.checkout(Target::Primary, LOOK, |client, generation| {
+        (client, generation.clone())
+    });
+    let Ok((client, generation)) = checkout.await else {
+        return false;
+    };
+    if !Arc::ptr_eq(&generation, host) {
+        return false;
+    }
+    let lease = Lease::new(client);
+    let transaction = evidence.transaction.to_string();
+    let xid = short(evidence.transaction);
+    let values: [&(dyn ToSql + Sync); 3] = [&transaction, &evidence.backend, &xid];
+    let asking = lease.client().query_one(SETTLED, &values);
+    match timeout(LOOK, asking).await {
+        Ok(Ok(row)) => {
+            lease.release();
+            row.get(0)
+        }
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// As `backend_xid` has it: the lower half only.
+fn short(transaction: u64) -> String {
+    (transaction & u64::from(u32::MAX)).to_string()
 }
 
 /// What a host said.
@@ -323,8 +373,7 @@ impl Question<'_> {
     }
 
     async fn terminate(&self) -> Result<(), tokio_postgres::Error> {
-        // `backend_xid` has the lower half only.
-        let xid = (self.evidence.transaction & u64::from(u32::MAX)).to_string();
+        let xid = short(self.evidence.transaction);
         self.client
             .query(TERMINATE, &[&self.evidence.backend, &xid])
             .await?;

@@ -159,6 +159,14 @@ impl<'a> TxBuilder<'a> {
         self
     }
 
+    /// How long to look for what became of its COMMIT, if that was not answered. Default: until
+    /// the deadline. With zero the transaction is [`Error::Unknown`] at once, and its evidence can
+    /// be asked for later, where nobody waits: see [`Pool::resolve`].
+    pub fn resolve_within(mut self, limit: Duration) -> Self {
+        self.options.resolve_within = Some(limit);
+        self
+    }
+
     /// Is told what became of a COMMIT in flight. It observes only, and must not block.
     pub fn on_resolved(mut self, observe: impl Fn(&Resolved<'_>) + Send + Sync + 'static) -> Self {
         self.options.on_resolved = Some(Arc::new(observe));

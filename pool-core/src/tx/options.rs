@@ -89,6 +89,8 @@ pub(crate) struct Options {
     pub(crate) deferrable: bool,
     pub(crate) evidence: bool,
     pub(crate) proof: Proof,
+    /// `None`: until the deadline.
+    pub(crate) resolve_within: Option<Duration>,
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) on_attempt: Option<OnAttempt>,
     pub(crate) on_retry: Option<OnRetry>,
@@ -116,6 +118,7 @@ impl Options {
             deferrable: false,
             evidence,
             proof,
+            resolve_within: None,
             name: None,
             on_attempt: None,
             on_retry: None,

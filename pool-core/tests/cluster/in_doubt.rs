@@ -49,6 +49,7 @@ pub(crate) async fn unanswered(
     let error = pool
         .tx()
         .deadline(TO_COMMIT)
+        .resolve_within(Duration::ZERO)
         .run(move |tx| async move { Ok(tx.batch_execute(sql).await?) })
         .await
         .unwrap_err();

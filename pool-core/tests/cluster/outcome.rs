@@ -56,6 +56,29 @@ async fn a_lost_commit_is_found_out_and_repeated_only_if_it_did_not_happen() {
 }
 
 #[tokio::test]
+async fn silence_after_commit_is_not_waited_out() {
+    for (moment, expected) in [
+        (Moment::SilentAfter, Outcome::Committed),
+        (Moment::SilentBefore, Outcome::NotCommitted),
+    ] {
+        let (servers, pool) = start_proxied().await;
+        let proxy = servers.proxy(0).unwrap();
+        proxy.cut_at(Trigger::new("COMMIT", moment));
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let told = outcomes.clone();
+        // The host is well, and its other connections are: nothing else would end the wait.
+        let committed = pool
+            .tx()
+            .deadline(Duration::from_secs(3_600))
+            .on_resolved(move |resolved| told.lock().unwrap().push(resolved.outcome))
+            .run(|tx| async move { Ok(tx.batch_execute(INSERT).await?) });
+        soon("the end of the silence", committed).await.unwrap();
+        assert_eq!(*outcomes.lock().unwrap(), [Ok(expected)], "{moment:?}");
+        assert_eq!(found(&servers).await, 1, "{moment:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_whose_client_is_gone_is_ended() {
     let (servers, pool) = start_with(lazy()).await;
     let evidence = unanswered(&servers, &pool, INSERT, Moment::SilentBefore).await;
