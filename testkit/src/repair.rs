@@ -1,6 +1,11 @@
 //! Bringing a cluster back into order, and making it larger or smaller.
 
-use std::{fs, path::Path, sync::Arc, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -176,6 +181,26 @@ impl Cluster {
         false
     }
 
+    /// Whether a standby has come to stream the primary's own timeline, within a second. One that
+    /// had gone beyond the fork never does: it needs [`rejoin`](Self::rejoin), and must not be
+    /// promoted.
+    ///
+    /// # Errors
+    ///
+    /// There is no such host.
+    pub async fn has_followed(&self, standby: usize) -> Result<bool, Error> {
+        let host = self.host(standby)?;
+        let primary = self.host(self.primary())?;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            if matches!(self.is_streaming(&host, &primary).await, Ok(true)) {
+                return Ok(true);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(false)
+    }
+
     async fn is_streaming(&self, host: &Host, primary: &Host) -> Result<bool, Error> {
         let name = format!("host{}", host.index);
         let sql = format!(
@@ -186,8 +211,14 @@ impl Cluster {
         if !sends {
             return Ok(false);
         }
-        let sql = "SELECT count(*)::text FROM pg_stat_wal_receiver WHERE status = 'streaming'";
-        Ok(host.ask(sql).await?.as_deref() == Some("1"))
+        // One that has gone beyond the fork streams the old timeline, over and over.
+        let sql = "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
+        let timeline = primary.ask(sql).await?.unwrap_or_default();
+        let sql = format!(
+            "SELECT count(*)::text FROM pg_stat_wal_receiver \
+             WHERE status = 'streaming' AND lpad(upper(to_hex(received_tli)), 8, '0') = '{timeline}'"
+        );
+        Ok(host.ask(&sql).await?.as_deref() == Some("1"))
     }
 
     /// Waits until all standbys that run stream from the primary.

@@ -170,9 +170,14 @@ impl Report {
             .extend(examples.map(|text| format!("seed {seed}: {text}")));
     }
 
+    /// It did not come to its end.
+    pub(super) fn fail(&mut self, seed: u64) {
+        self.unsound_seeds.push(seed);
+    }
+
     /// Whether every promise was kept; a synchronous cluster loses nothing by itself.
     pub(super) fn is_sound(&self, is_synchronous: bool) -> bool {
-        self.sum.is_sound() && !(is_synchronous && self.sum.lost_by_postgres > 0)
+        self.unsound_seeds.is_empty() && !(is_synchronous && self.sum.lost_by_postgres > 0)
     }
 
     pub(super) fn unsound_seeds(&self) -> String {

@@ -307,6 +307,7 @@ impl<'a> Schedule<'a> {
         servers.failover().await?;
         self.failovers += 1;
         self.stale.insert(old);
+        self.mend_parted().await?;
         self.calm(50..500).await;
         // The old one comes back as it was, or stays away.
         match loss {
@@ -315,6 +316,18 @@ impl<'a> Schedule<'a> {
             Loss::Usurped => {}
             _ if self.random.u32(0..3) == 0 => servers.revive_stale(old).await?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Copies anew what had gone beyond the fork, as every manager does: promoted in its turn, it
+    /// would take the cluster back into the history that was left.
+    async fn mend_parted(&mut self) -> Result<()> {
+        let primary = self.servers.primary();
+        for host in self.in_order() {
+            if host != primary && !self.servers.has_followed(host).await? {
+                self.servers.rejoin(host).await?;
+            }
         }
         Ok(())
     }
