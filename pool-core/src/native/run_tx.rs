@@ -253,17 +253,21 @@ impl Pool {
     ///
     /// Repeated is only what is known not to have been committed: a transaction that lost its
     /// connection before COMMIT was sent, or that the server refused for a reason that passes
-    /// (serialization failure, deadlock, shutdown, a host that is no writer any more). Between
+    /// (serialization failure, deadlock, shutdown, a host that is no writer any more;
+    /// [all of them](crate::manual::retries)), or whose COMMIT is [proved](crate::manual::commit)
+    /// not to have happened. Between
     /// attempts it waits for the topology, not for a fixed time. The number of attempts, the
     /// time, and the share of retries in the whole pool's load are bounded
     /// ([`TxSettings`](crate::config::TxSettings)).
     ///
     /// BEGIN travels with the closure's first statement. A transaction of one prepared statement
-    /// takes two round trips.
+    /// takes two round trips, evidence included; the first on each connection one more.
     ///
     /// # Errors
     ///
-    /// - [`Error::Unknown`]: COMMIT was sent and never answered. It is never repeated by itself.
+    /// - [`Error::Unknown`]: COMMIT was sent and never answered, and what became of it can't be
+    ///   proved. It is not repeated; the evidence in it can be [asked for](Self::resolve) later.
+    /// - [`Error::NotReplicated`]: committed, but perhaps on one server only.
     /// - [`Error::RolledBack`]: a statement had failed, and the closure returned `Ok` all the
     ///   same.
     /// - [`Error::TxDeadline`], [`Error::RetriesExhausted`], [`Error::NoHost`],
