@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use leadpool_testkit::Cluster;
+use leadpool_testkit::{Cluster, Moment, Trigger};
 use tokio::process::Command;
 
 async fn output(program: &str, arguments: &[&str], url: &str) -> String {
@@ -31,4 +31,24 @@ async fn each_does_what_it_says() {
     let printed = output(env!("CARGO_BIN_EXE_watch"), &["1"], &url).await;
     assert_eq!(printed.matches("standby").count(), 2, "{printed}");
     assert_eq!(printed.matches("PoolCounts").count(), 3, "{printed}");
+}
+
+#[tokio::test]
+async fn a_doubt_is_kept_and_cleared() {
+    let cluster = Cluster::builder().proxies(true).start().await.unwrap();
+    let url = cluster.proxied_url();
+    let program = env!("CARGO_BIN_EXE_outcome");
+    assert_eq!(output(program, &["setup"], &url).await, "");
+    assert_eq!(output(program, &[], &url).await, "written\n");
+    for (moment, expected) in [
+        (Moment::BeforeAnswer, "it was written\n"),
+        (Moment::BeforeForward, "it was not, and will not be\n"),
+    ] {
+        let proxy = cluster.proxy(0).unwrap();
+        proxy.cut_at(Trigger::new("COMMIT", moment));
+        let printed = output(program, &[], &url).await;
+        let evidence = printed.strip_prefix("in doubt: ").unwrap().trim_end();
+        let printed = output(program, &[evidence], &url).await;
+        assert_eq!(printed, expected, "{moment:?}");
+    }
 }
