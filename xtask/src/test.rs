@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "clippy",
             "--workspace",
             "--all-targets",
+            "--all-features",
             "--",
             "-D",
             "warnings",
@@ -32,12 +33,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "doc",
             "--workspace",
             "--no-deps",
+            "--all-features",
             "--document-private-items",
         ],
+        // Features only add.
+        &["doc", "-p", "leadpool", "--no-deps"],
     ];
     let tests: &[&[&str]] = &[
-        &["test", "--workspace", "--all-targets"],
-        &["test", "--workspace", "--doc"],
+        &["test", "--workspace", "--all-targets", "--all-features"],
+        &["test", "--workspace", "--doc", "--all-features"],
     ];
     if !args.tests_only {
         for check in checks {

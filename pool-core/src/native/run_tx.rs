@@ -120,8 +120,8 @@ impl<'a> TxBuilder<'a> {
     /// # }
     /// ```
     ///
-    /// The crate `backoff` is served by [`backoff_pauses`](crate::backoff_pauses), with the feature
-    /// of the same name.
+    /// The policies of the crate `backoff` are turned into pauses by `leadpool::backoff_pauses`,
+    /// with the feature `backoff`.
     pub fn backoff<I>(mut self, pauses: impl Fn() -> I + Send + Sync + 'static) -> Self
     where
         I: IntoIterator<Item = Duration>,
