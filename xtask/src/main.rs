@@ -29,6 +29,19 @@ enum Command {
     Test(test::Args),
 }
 
+/// Runs a command to its end, or until it is interrupted: then too every server is stopped.
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = command => done,
+            _ = tokio::signal::ctrl_c() => Err("interrupted; all servers are being stopped".into()),
+        }
+    })
+}
+
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Demo(args) => demo::run(args),

@@ -20,7 +20,7 @@ use self::{
     report::{FaultReport, Report},
     workload::{Leadpool, Plain, Workload},
 };
-use crate::{Result, postgres};
+use crate::{Result, block_on, postgres};
 
 /// How long the stand-in for a failover manager takes to act on a killed or frozen primary.
 const MANAGER_ACTS_AFTER: Duration = Duration::from_secs(1);
@@ -60,16 +60,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let install = postgres::find_or_install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let stopped = tokio::signal::ctrl_c();
-        tokio::select! {
-            done = play_all(&args, &install) => done,
-            _ = stopped => Err("interrupted; all servers are being stopped".into()),
-        }
-    })
+    block_on(play_all(&args, &install))
 }
 
 async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {

@@ -9,7 +9,7 @@ use leadpool::{Pool, outcome::Outcome};
 use leadpool_testkit::Cluster;
 
 use super::{
-    book::{Book, Place, Told},
+    book::{Book, Pages, Place, Told},
     report::Run,
     workload::{ACCOUNTS, BALANCE},
 };
@@ -29,30 +29,36 @@ struct Truth {
     wrong: Vec<String>,
 }
 
+/// Asks once more for what is still in doubt, and compares.
 pub(super) async fn count(
     servers: &Cluster,
     pool: &Pool,
     book: &Book,
     failovers: u64,
 ) -> Result<Run> {
+    let pages = std::mem::take(&mut *book.pages());
+    let mut later = HashMap::new();
+    for (id, told) in &pages.told {
+        if let Told::Unknown(Some(evidence), _) = told {
+            if let Ok(outcome) = pool.resolve(evidence, PATIENCE).await {
+                later.insert(*id, outcome);
+            }
+        }
+    }
     let truth = Truth::read(servers).await?;
-    let (told, found, bad_reads, reads) = {
-        let mut pages = book.pages();
-        (
-            std::mem::take(&mut pages.told),
-            std::mem::take(&mut pages.found),
-            std::mem::take(&mut pages.bad_reads),
-            pages.reads,
-        )
-    };
-    let mut run = Run::new(told.len() as u64, failovers, reads);
-    for text in bad_reads.into_iter().chain(truth.wrong.iter().cloned()) {
+    Ok(compare(&truth, pages, &later, failovers))
+}
+
+/// `later`: what was found out of the transactions whose callers were told that it is not known.
+fn compare(truth: &Truth, pages: Pages, later: &HashMap<i64, Outcome>, failovers: u64) -> Run {
+    let mut run = Run::new(pages.told.len() as u64, failovers, pages.reads);
+    for text in pages.bad_reads.into_iter().chain(truth.wrong.clone()) {
         run.wrong(text);
     }
     // Where each transaction was committed, if anyone said so.
     let mut places: HashMap<i64, Place> = HashMap::new();
-    for (id, told) in &told {
-        let rows = truth.rows.get(id).map_or(&[][..], Vec::as_slice);
+    for (id, told) in &pages.told {
+        let rows = truth.rows(*id);
         if rows.len() > 1 {
             run.duplicated(format!("transaction {id}: attempts {rows:?}"));
         }
@@ -76,24 +82,21 @@ pub(super) async fn count(
                     run.wrong(format!("transaction {id} is there, and was told: {error}"));
                 }
             }
-            Told::Unknown(evidence, doubt) => {
+            Told::Unknown(_, doubt) => {
                 run.unknown += 1;
-                let Some(evidence) = evidence else { continue };
-                let outcome = pool.resolve(evidence, PATIENCE).await.ok();
+                let outcome = later.get(id).copied();
                 run.note_unknown(*doubt, outcome);
                 let is_there = !rows.is_empty();
-                if outcome == Some(Outcome::Committed) && !is_there
-                    || outcome == Some(Outcome::NotCommitted) && is_there
-                {
+                if outcome.is_some_and(|outcome| (outcome == Outcome::Committed) != is_there) {
                     run.wrong(format!("transaction {id}: {outcome:?}, {rows:?} there"));
                 }
             }
         }
     }
-    for found in found {
+    for found in pages.found {
         run.note_found(found.fault, found.outcome);
-        let rows = truth.rows.get(&found.id);
-        let is_there = rows.is_some_and(|rows| rows.contains(&found.attempt));
+        let rows = truth.rows(found.id);
+        let is_there = rows.contains(&found.attempt);
         let place = places.get(&found.id);
         let is_wrong = match found.outcome {
             Ok(Outcome::Committed) => {
@@ -106,7 +109,7 @@ pub(super) async fn count(
             run.wrong(format!("{found:?}, {rows:?} there, {place:?}"));
         }
     }
-    Ok(run)
+    run
 }
 
 impl Truth {
@@ -178,6 +181,10 @@ impl Truth {
         })
     }
 
+    fn rows(&self, id: i64) -> &[u32] {
+        self.rows.get(&id).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether a commit that is not there can have been lost by PostgreSQL itself: it was made
     /// in a history that the primary's has left, and not proved to be older than that.
     fn was_lost_by_postgres(&self, place: &Place) -> bool {
@@ -187,5 +194,133 @@ impl Truth {
         self.forks.get(&place.timeline).is_none_or(|fork| {
             place.after > *fork || place.before.is_none_or(|before| before > *fork)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leadpool::outcome::Doubt;
+
+    use super::{super::book::Found, *};
+
+    /// Timeline 1 was left at 100, 2 is the present.
+    fn truth(rows: &[(i64, u32)]) -> Truth {
+        let mut by_id: HashMap<i64, Vec<u32>> = HashMap::new();
+        for (id, attempt) in rows {
+            by_id.entry(*id).or_default().push(*attempt);
+        }
+        Truth {
+            rows: by_id,
+            forks: BTreeMap::from([(1, 100)]),
+            timeline: 2,
+            wrong: Vec::new(),
+        }
+    }
+
+    fn acknowledged(attempt: u32, timeline: u32, after: u64, before: Option<u64>) -> Told {
+        let place = Place {
+            timeline,
+            after,
+            before,
+        };
+        Told::Acknowledged { attempt, place }
+    }
+
+    /// Wrong, lost, duplicated, lost by PostgreSQL.
+    fn found(rows: &[(i64, u32)], told: Told, found: Option<(u32, Outcome)>) -> [u64; 4] {
+        let found = found.map(|(attempt, outcome)| Found {
+            id: 7,
+            attempt,
+            outcome: Ok(outcome),
+            fault: "a fault",
+        });
+        let pages = Pages {
+            told: vec![(7, told)],
+            found: found.into_iter().collect(),
+            ..Pages::default()
+        };
+        compare(&truth(rows), pages, &HashMap::new(), 0).verdict()
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_there_once() {
+        let told = || acknowledged(1, 2, 150, None);
+        assert_eq!(found(&[(7, 1)], told(), None), [0, 0, 0, 0]);
+        assert_eq!(found(&[], told(), None), [0, 1, 0, 0]);
+        assert_eq!(found(&[(7, 1), (7, 2)], told(), None), [0, 0, 1, 0]);
+        assert_eq!(found(&[(7, 2)], told(), None), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn only_what_lies_behind_the_fork_is_lost_by_postgres() {
+        // Written behind it, or committed behind it for all that is known.
+        for (after, before) in [(120, None), (120, Some(130)), (90, None), (90, Some(101))] {
+            let told = acknowledged(1, 1, after, before);
+            assert_eq!(found(&[], told, None), [0, 0, 0, 1], "{after} {before:?}");
+        }
+        // Committed before it, or in the present history.
+        assert_eq!(
+            found(&[], acknowledged(1, 1, 90, Some(95)), None),
+            [0, 1, 0, 0]
+        );
+        assert_eq!(
+            found(&[], acknowledged(1, 2, 120, None), None),
+            [0, 1, 0, 0]
+        );
+        // A timeline that is not of this history.
+        assert_eq!(
+            found(&[], acknowledged(1, 3, 120, None), None),
+            [0, 0, 0, 1]
+        );
+    }
+
+    #[test]
+    fn what_was_refused_is_not_there() {
+        let told = || Told::Refused("no".to_owned());
+        assert_eq!(found(&[], told(), None), [0; 4]);
+        assert_eq!(found(&[(7, 1)], told(), None), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_verdict_is_of_its_attempt() {
+        let told = || acknowledged(2, 2, 150, None);
+        let rows = [(7, 2)];
+        assert_eq!(
+            found(&rows, told(), Some((1, Outcome::NotCommitted))),
+            [0; 4]
+        );
+        assert_eq!(found(&rows, told(), Some((2, Outcome::NotCommitted)))[0], 1);
+        assert_eq!(found(&rows, told(), Some((2, Outcome::Committed))), [0; 4]);
+        assert_eq!(found(&rows, told(), Some((1, Outcome::Committed)))[0], 1);
+    }
+
+    #[test]
+    fn what_is_found_out_later_must_be_true_too() {
+        for (rows, outcome, wrong) in [
+            (&[][..], Outcome::NotCommitted, 0),
+            (&[], Outcome::Committed, 1),
+            (&[(7, 1)], Outcome::Committed, 0),
+            (&[(7, 1)], Outcome::NotCommitted, 1),
+        ] {
+            let pages = Pages {
+                told: vec![(7, Told::Unknown(None, Doubt::NotFlushed))],
+                ..Pages::default()
+            };
+            let later = HashMap::from([(7, outcome)]);
+            let run = compare(&truth(rows), pages, &later, 0);
+            assert_eq!(run.verdict()[0], wrong, "{rows:?} {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_read_that_does_not_add_up_is_wrong() {
+        let pages = Pages {
+            bad_reads: vec!["balance 1".to_owned()],
+            ..Pages::default()
+        };
+        assert_eq!(
+            compare(&truth(&[]), pages, &HashMap::new(), 0).verdict()[0],
+            1
+        );
     }
 }

@@ -22,7 +22,7 @@ use self::{
     schedule::{Hosts, Schedule},
     workload::Workload,
 };
-use crate::{Result, postgres};
+use crate::{Result, block_on, postgres};
 
 /// How the servers replicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,15 +62,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let install = postgres::find_or_install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            done = play_all(&args, &install) => done,
-            _ = tokio::signal::ctrl_c() => Err("interrupted; all servers are being stopped".into()),
-        }
-    })
+    block_on(play_all(&args, &install))
 }
 
 async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {

@@ -119,6 +119,17 @@ impl Run {
         )
     }
 
+    /// Wrong, lost, duplicated, lost by PostgreSQL.
+    #[cfg(test)]
+    pub(super) fn verdict(&self) -> [u64; 4] {
+        [
+            self.wrong,
+            self.lost,
+            self.duplicated,
+            self.lost_by_postgres,
+        ]
+    }
+
     fn is_sound(&self) -> bool {
         self.wrong == 0 && self.lost == 0 && self.duplicated == 0
     }
