@@ -63,6 +63,9 @@ pub enum Error {
     },
     /// The transaction was committed, but its wait for synchronous standbys was broken off: a
     /// failover may still lose it. It must not be repeated.
+    ///
+    /// If waits of several transactions on one host end in the same moment, one that has reached a
+    /// standby may be told so too.
     #[non_exhaustive]
     NotReplicated {
         /// The host that has it.
