@@ -9,8 +9,8 @@ use std::{
 use crate::Error;
 
 /// Waits for the end of its input, which comes when the test closes the pipe or dies, by whatever
-/// signal. Then it kills every process that works below the folder, stopped ones included, and
-/// removes the folder.
+/// signal. Then it kills every process that works below the folder, stopped ones included, frees
+/// the segments of shared memory that killed servers leave, and removes the folder.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 while read -r _; do :; done
@@ -24,6 +24,9 @@ for round in 1 2 3; do
   else
     pkill -9 -f "$0" 2>/dev/null
   fi
+done
+for pidfile in "$0"/*/postmaster.pid; do
+  [ -f "$pidfile" ] && ipcrm -m "$(awk 'NR == 7 { print $2 }' "$pidfile")" 2>/dev/null
 done
 rm -rf "$0"
 "#;

@@ -18,7 +18,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     Error, PgInstall, Proxy,
-    process::{RunAs, processes_in, signal, signal_all},
+    process::{RunAs, free_shared_memory, processes_in, signal, signal_all},
 };
 
 /// How long anything may take.
@@ -170,6 +170,7 @@ impl Host {
     pub(crate) fn kill(&self) {
         signal_all(&self.data_dir, self.postmaster(), Signal::KILL);
         self.reap();
+        free_shared_memory(&self.data_dir);
     }
 
     /// Kills the postmaster alone; its children notice by themselves.

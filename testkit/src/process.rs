@@ -157,3 +157,24 @@ pub(crate) fn signal_all(data_dir: &Path, first: Option<i32>, which: Signal) {
         }
     }
 }
+
+/// Frees the System V segment that a killed server leaves. The system has room for some thousands,
+/// and then no server starts any more. It is named in the seventh line of the lock file
+/// ([PostgreSQL documentation, section 19.4.1](https://www.postgresql.org/docs/current/kernel-resources.html#SYSVIPC)).
+pub(crate) fn free_shared_memory(data_dir: &Path) {
+    let lock_file = data_dir.join("postmaster.pid");
+    let text = fs::read_to_string(&lock_file).unwrap_or_default();
+    let segment = text
+        .lines()
+        .nth(6)
+        .and_then(|line| line.split_whitespace().nth(1));
+    if let Some(segment) = segment {
+        // It may be gone; and without the program nothing is lost but the segment.
+        let _ = Command::new("ipcrm")
+            .args(["-m", segment])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let _ = fs::remove_file(lock_file);
+    }
+}

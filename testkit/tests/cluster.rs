@@ -247,6 +247,9 @@ fn no_server_outlives_a_killed_test() {
             .count()
     };
     assert!(processes() > 5, "the servers run");
+    let hosts = std::fs::read_dir(&dir).unwrap().flatten();
+    let held: Vec<String> = hosts.filter_map(|host| segment(&host.path())).collect();
+    assert_eq!(held.len(), 3, "each server holds a segment");
     child.kill().unwrap();
     child.wait().unwrap();
     let begun = Instant::now();
@@ -254,4 +257,36 @@ fn no_server_outlives_a_killed_test() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{dir} lives on");
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert_eq!(left(&held), [""; 0]);
+}
+
+/// The System V segment of the server in a data folder.
+fn segment(data_dir: &std::path::Path) -> Option<String> {
+    let lock_file = std::fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
+    let line = lock_file.lines().nth(6)?;
+    Some(line.split_whitespace().nth(1)?.to_owned())
+}
+
+/// Those of the segments that are still there.
+fn left(segments: &[String]) -> Vec<&str> {
+    let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    let ids: Vec<&str> = all
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    let segments = segments.iter().map(String::as_str);
+    segments.filter(|segment| ids.contains(segment)).collect()
+}
+
+#[tokio::test]
+async fn a_cluster_leaves_no_shared_memory() {
+    let cluster = Cluster::start().await.unwrap();
+    let held: Vec<String> = (0..3)
+        .filter_map(|host| segment(&cluster.data_dir(host).unwrap()))
+        .collect();
+    assert_eq!(held.len(), 3, "each server holds a segment");
+    cluster.kill(0).await.unwrap();
+    cluster.freeze(1).await.unwrap();
+    drop(cluster);
+    assert_eq!(left(&held), [""; 0]);
 }

@@ -189,6 +189,56 @@ async fn a_token_that_may_have_been_cleaned_away_proves_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_proves_what_the_server_has_forgotten() {
+    let (servers, pool) = start_with_tokens(lazy()).await;
+    let evidence = unanswered(&servers, &pool, INSERT, Moment::SilentAfter).await;
+    // The status of an id is kept until nothing in any database needs it any more, and a whole
+    // file of a million of them can go.
+    let client = servers.connect(0).await.unwrap();
+    client
+        .batch_execute(
+            "CREATE PROCEDURE spend(ids int) LANGUAGE plpgsql AS $$ BEGIN \
+                 FOR i IN 1..ids LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; \
+             END $$",
+        )
+        .await
+        .unwrap();
+    client
+        .batch_execute("SET synchronous_commit = off")
+        .await
+        .unwrap();
+    client.batch_execute("CALL spend(1100000)").await.unwrap();
+    let sql = "ALTER DATABASE template0 ALLOW_CONNECTIONS true";
+    client.batch_execute(sql).await.unwrap();
+    let url = servers.host_url(0).unwrap();
+    soon("the server to forget", async {
+        loop {
+            for database in ["postgres", "template1", "template0"] {
+                let mut config: tokio_postgres::Config = url.parse().unwrap();
+                config.dbname(database);
+                let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+                let connection = tokio::spawn(connection);
+                client.batch_execute("VACUUM (FREEZE)").await.unwrap();
+                drop(client);
+                connection.await.unwrap().unwrap();
+            }
+            let sql = "SELECT pg_xact_status($1::text::xid8)";
+            let id = evidence.transaction.to_string();
+            let status = client.query_one(sql, &[&id]).await.unwrap();
+            if status.get::<_, Option<&str>>(0).is_none() {
+                break;
+            }
+        }
+    })
+    .await;
+    let (with, without) = late(&servers).await;
+    let outcome = resolved(&servers, &without, &evidence).await;
+    assert_eq!(outcome, Err(Doubt::Forgotten));
+    let outcome = resolved(&servers, &with, &evidence).await;
+    assert_eq!(outcome, Ok(Outcome::Committed));
+}
+
+#[tokio::test]
 async fn old_ones_are_cleaned_in_batches() {
     let (servers, pool) = start_with_tokens(lazy()).await;
     insert(&pool).await;

@@ -108,6 +108,53 @@ async fn what_a_standby_would_refuse_is_not_repeated_on_a_healthy_writer() {
 }
 
 #[tokio::test]
+async fn what_a_demoted_host_refuses_is_repeated_on_the_next_writer() {
+    let (servers, pool) = start().await;
+    // An operator closes the host for writes, without ending a connection.
+    let client = servers.connect(0).await.unwrap();
+    let set = |value| format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
+    client.batch_execute(&set("on")).await.unwrap();
+    let reload = "SELECT pg_reload_conf()";
+    let writer = pool.get().await.unwrap();
+    client.batch_execute(reload).await.unwrap();
+    soon("the setting on a connection that is open", async {
+        let sql = "SHOW default_transaction_read_only";
+        while writer.query_one(sql, &[]).await.unwrap().get::<_, &str>(0) != "on" {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(writer);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noted = told.clone();
+    let (refused, mut refusals) = tokio::sync::mpsc::unbounded_channel();
+    let inserting = pool
+        .tx()
+        .on_retry(move |retry| {
+            let code = retry.error.sqlstate().map(str::to_owned);
+            noted.lock().unwrap().push(code);
+            refused.send(()).unwrap();
+        })
+        .run(|tx| async move {
+            tx.execute("INSERT INTO t (n) VALUES (1)", &[]).await?;
+            Ok(())
+        });
+    let reopening = async {
+        refusals.recv().await.unwrap();
+        client
+            .batch_execute("SET default_transaction_read_only = off")
+            .await
+            .unwrap();
+        client.batch_execute(&set("off")).await.unwrap();
+        client.batch_execute(reload).await.unwrap();
+    };
+    let both = async { tokio::join!(inserting, reopening).0 };
+    soon("the next writer", both).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [Some("25006".to_owned())]);
+    assert_eq!(rows(&servers).await, 1);
+}
+
+#[tokio::test]
 async fn what_only_reads_is_repeated_also_after_its_commit() {
     let (servers, pool) = start_proxied().await;
     for moment in [Moment::BeforeForward, Moment::BeforeAnswer] {
