@@ -71,6 +71,7 @@ where
     let attempt = Attempt {
         number,
         begun_at,
+        on_writer: generation.is_writer(),
         deadline,
         options,
         pools,
@@ -156,6 +157,8 @@ async fn answered(answers: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), tokio
 pub(super) struct Attempt<'a> {
     pub(super) number: u32,
     begun_at: Instant,
+    /// Whether its host was the writer when it began.
+    on_writer: bool,
     pub(super) deadline: Instant,
     pub(super) options: &'a Options,
     pub(super) pools: &'a SubPools<Native>,
@@ -217,7 +220,11 @@ impl Attempt<'_> {
         } else {
             TxPhase::Open
         };
-        let disposition = error.disposition(phase);
+        let disposition = match error.disposition(phase) {
+            // A standby has no role to lose.
+            Disposition::CheckRole if !self.on_writer => Disposition::Fail,
+            disposition => disposition,
+        };
         self.with_disposition(error, disposition)
     }
 

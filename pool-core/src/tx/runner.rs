@@ -132,7 +132,7 @@ async fn was_demoted(failure: &Failure, deadline: Instant) -> bool {
         () = generation.retired() => {}
         () = generation.verify(Report::WriteRefused, LOOK.min(left)) => {}
     }
-    generation.is_retired()
+    generation.is_retired() || !generation.is_writer()
 }
 
 /// Tells the observers that another attempt follows.
