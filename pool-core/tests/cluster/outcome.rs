@@ -329,6 +329,11 @@ async fn waiting() -> (Servers, Pool, Evidence) {
     let timeout = Duration::from_secs(1);
     let outcome = resolved_within(&pool, &evidence, timeout).await;
     assert_eq!(outcome, Err(Doubt::StillRunning));
+    // It is durable here, and would only lose its wait.
+    let client = servers.connect(0).await.unwrap();
+    let sql = "SELECT wait_event FROM pg_stat_activity WHERE pid = $1";
+    let backend = client.query_one(sql, &[&evidence.backend]).await.unwrap();
+    assert_eq!(backend.get::<_, &str>(0), "SyncRep", "it was ended");
     (servers, pool, evidence)
 }
 
