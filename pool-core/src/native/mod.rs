@@ -6,6 +6,7 @@ mod commit;
 mod connect;
 mod driver;
 mod follow;
+mod in_doubt;
 mod lease;
 mod pool;
 mod resolve;
