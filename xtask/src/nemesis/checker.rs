@@ -25,6 +25,8 @@ struct Truth {
     /// Where the primary's history left each timeline before its own.
     forks: BTreeMap<u32, u64>,
     timeline: u32,
+    /// Whether an acknowledged commit may be left behind by a failover.
+    is_synchronous: bool,
     /// What does not add up.
     wrong: Vec<String>,
 }
@@ -35,6 +37,7 @@ pub(super) async fn count(
     pool: &Pool,
     book: &Book,
     failovers: u64,
+    is_synchronous: bool,
 ) -> Result<Run> {
     let pages = std::mem::take(&mut *book.pages());
     let mut later = HashMap::new();
@@ -45,7 +48,7 @@ pub(super) async fn count(
             }
         }
     }
-    let truth = Truth::read(servers).await?;
+    let truth = Truth::read(servers, is_synchronous).await?;
     Ok(compare(&truth, pages, &later, failovers))
 }
 
@@ -113,7 +116,7 @@ fn compare(truth: &Truth, pages: Pages, later: &HashMap<i64, Outcome>, failovers
 }
 
 impl Truth {
-    async fn read(servers: &Cluster) -> Result<Self> {
+    async fn read(servers: &Cluster, is_synchronous: bool) -> Result<Self> {
         let client = servers.connect(servers.primary()).await?;
         let mut rows: HashMap<i64, Vec<u32>> = HashMap::new();
         // The balances and counters that the journal's rows make.
@@ -177,6 +180,7 @@ impl Truth {
             rows,
             forks,
             timeline,
+            is_synchronous,
             wrong,
         })
     }
@@ -188,7 +192,7 @@ impl Truth {
     /// Whether a commit that is not there can have been lost by PostgreSQL itself: it was made
     /// in a history that the primary's has left, and not proved to be older than that.
     fn was_lost_by_postgres(&self, place: &Place) -> bool {
-        if place.timeline == self.timeline {
+        if self.is_synchronous || place.timeline == self.timeline {
             return false;
         }
         self.forks.get(&place.timeline).is_none_or(|fork| {
@@ -213,6 +217,7 @@ mod tests {
             rows: by_id,
             forks: BTreeMap::from([(1, 100)]),
             timeline: 2,
+            is_synchronous: false,
             wrong: Vec::new(),
         }
     }
@@ -272,6 +277,18 @@ mod tests {
             found(&[], acknowledged(1, 3, 120, None), None),
             [0, 0, 0, 1]
         );
+    }
+
+    #[test]
+    fn a_synchronous_cluster_loses_nothing() {
+        let pages = Pages {
+            told: vec![(7, acknowledged(1, 1, 120, None))],
+            ..Pages::default()
+        };
+        let mut truth = truth(&[]);
+        truth.is_synchronous = true;
+        let run = compare(&truth, pages, &HashMap::new(), 0);
+        assert_eq!(run.verdict(), [0, 1, 0, 0]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {
     if args.json {
         println!("{}", total.json()?);
     }
-    if total.is_sound(args.replication == Replication::Synchronous) {
+    if total.is_sound() {
         Ok(())
     } else {
         let seeds = total.unsound_seeds();
@@ -109,7 +109,7 @@ async fn play(args: &Args, install: &PgInstall, seed: u64) -> Result<Run> {
     // Whatever waits gets its chance.
     workload.stop().await?;
     let failovers = schedule.failovers();
-    let counted = checker::count(&servers, &pool, &book, failovers).await;
+    let counted = checker::count(&servers, &pool, &book, failovers, is_synchronous).await;
     pool.close(Duration::from_secs(2)).await;
     counted
 }

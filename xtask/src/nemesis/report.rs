@@ -186,9 +186,9 @@ impl Report {
         self.unsound_seeds.push(seed);
     }
 
-    /// Whether every promise was kept; a synchronous cluster loses nothing by itself.
-    pub(super) fn is_sound(&self, is_synchronous: bool) -> bool {
-        self.unsound_seeds.is_empty() && !(is_synchronous && self.sum.lost_by_postgres > 0)
+    /// Whether every promise was kept.
+    pub(super) fn is_sound(&self) -> bool {
+        self.unsound_seeds.is_empty()
     }
 
     pub(super) fn unsound_seeds(&self) -> String {
