@@ -77,7 +77,8 @@ pub struct Answer {
     pub flushed: Option<Lsn>,
     /// `pg_last_wal_replay_lsn()` of a primary: where its last recovery ended.
     pub recovered: Option<Lsn>,
-    /// `pg_last_wal_receive_lsn()` of a primary: set if it was promoted from a streaming standby.
+    /// `pg_last_wal_receive_lsn()`: set on a standby that has streamed since its start, and on a
+    /// primary that was promoted from one and has not crashed since.
     pub received: Option<Lsn>,
     /// `system_identifier` of `pg_control_system()`; `None` where the provider revoked it.
     pub system_identifier: Option<u64>,

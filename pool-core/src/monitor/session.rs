@@ -25,7 +25,7 @@ SELECT pg_catalog.pg_is_in_recovery() AS recovering, \
              ELSE pg_catalog.pg_current_wal_insert_lsn() END)::pg_catalog.text AS position, \
        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text END AS flushed, \
        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END AS recovered, \
-       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()::pg_catalog.text END AS received, \
+       pg_catalog.pg_last_wal_receive_lsn()::pg_catalog.text AS received, \
        (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS started_at";
 
 /// Asked beside it: some providers revoke it from ordinary users.

@@ -64,7 +64,8 @@ impl Shared {
             return;
         };
         if answer.recovering {
-            self.history().saw_standby(host, started_at);
+            self.history()
+                .saw_standby(host, started_at, answer.received);
             return;
         }
         let timeline = answer.term.and_then(|term| u32::try_from(term.get()).ok());

@@ -24,16 +24,19 @@ pub struct History {
     switches: BTreeMap<(Option<u64>, u32), Option<Lsn>>,
     /// The highest flush position seen in each incarnation, newest first.
     flushed: VecDeque<(Option<u64>, Incarnation, Lsn)>,
-    /// The start time of each server that was last seen as a standby.
-    standbys: HashMap<HostAddr, i64>,
+    /// The start time of each server that was last seen as a standby, if it had not streamed yet.
+    unstreamed: HashMap<HostAddr, i64>,
     /// The cluster that each primary belongs to.
     identities: HashMap<HostAddr, u64>,
 }
 
 impl History {
-    /// A host was seen in recovery.
-    pub fn saw_standby(&mut self, host: &HostAddr, started_at: i64) {
-        self.standbys.insert(host.clone(), started_at);
+    /// A host was seen in recovery; `received` if it has streamed since it started.
+    pub fn saw_standby(&mut self, host: &HostAddr, started_at: i64, received: Option<Lsn>) {
+        match received {
+            None => self.unstreamed.insert(host.clone(), started_at),
+            Some(_) => self.unstreamed.remove(host),
+        };
     }
 
     /// A host was seen as a primary.
@@ -48,10 +51,11 @@ impl History {
             Some(id) => self.identities.insert(host.clone(), id),
             None => self.identities.remove(host),
         };
-        // Where its recovery ended is where it was promoted only if nothing came in between: a
-        // crash after the promotion would show another end.
-        let same_life = self.standbys.remove(host) == Some(incarnation.started_at);
-        if incarnation.received.is_some() || same_life {
+        // Where its recovery ended is where it was promoted, and not where a crash after that
+        // ended: what it received is forgotten in a crash. One that never streamed (a manager
+        // restarts standbys so) must have been seen as a standby in the same life.
+        let was_standby = self.unstreamed.remove(host) == Some(incarnation.started_at);
+        if incarnation.received.is_some() || was_standby {
             if let Some(at) = incarnation.replayed {
                 self.saw_switch(system_identifier, incarnation.timeline, at);
             }
@@ -142,9 +146,15 @@ mod tests {
         assert_eq!(history.switch(Some(8), 2), None);
         history.saw_primary(&host, Some(7), &life(3, 90, None), None);
         assert_eq!(history.switch(Some(7), 3), None, "a crash, for all we know");
-        history.saw_standby(&host, 9);
+        // Promoted by itself, without anybody to stream from.
+        history.saw_standby(&host, 9, None);
         history.saw_primary(&host, Some(7), &life(4, 95, None), None);
         assert_eq!(history.switch(Some(7), 4), Some(Lsn::new(95)));
+        // It had streamed, and has forgotten: so it has crashed after its promotion.
+        history.saw_standby(&host, 9, None);
+        history.saw_standby(&host, 9, Some(Lsn::new(99)));
+        history.saw_primary(&host, Some(7), &life(5, 120, None), None);
+        assert_eq!(history.switch(Some(7), 5), None);
     }
 
     #[test]
