@@ -12,7 +12,7 @@ use crate::support::*;
 
 pub(crate) const INSERT: &str = "INSERT INTO t (n) VALUES (77)";
 /// Long enough for a slow machine to get to COMMIT.
-pub(crate) const TO_COMMIT: Duration = Duration::from_secs(2);
+pub(crate) const TO_COMMIT: Duration = Duration::from_secs(3);
 pub(crate) const RESOLVE: Duration = Duration::from_secs(20);
 
 /// Servers that write their log only when a commit asks for it.

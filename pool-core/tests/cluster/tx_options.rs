@@ -81,11 +81,11 @@ async fn the_retries_end_with_the_pauses() {
 #[tokio::test]
 async fn no_retry_begins_that_can_not_end_in_time() {
     let (_servers, pool) = start().await;
-    // What took 3 seconds will take 3 seconds: not in the 2 that are left, nor in a pause's time.
-    for (sleep, pauses) in [("3", [Duration::ZERO]), ("0", [Duration::from_secs(6)])] {
+    // What took 5 seconds will take 5 seconds: not in the 4 that are left, nor in a pause's time.
+    for (sleep, pauses) in [("5", [Duration::ZERO]), ("0", [Duration::from_secs(20)])] {
         let tx = pool
             .tx()
-            .deadline(Duration::from_secs(5))
+            .deadline(Duration::from_secs(9))
             .backoff(move || pauses);
         let (error, attempts) = raise(tx, "40001", sleep).await;
         assert_eq!(attempts, 1);
