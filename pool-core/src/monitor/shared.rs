@@ -65,7 +65,7 @@ impl Shared {
         };
         if answer.recovering {
             self.history()
-                .saw_standby(host, started_at, answer.received);
+                .saw_standby(host, started_at, answer.position, answer.received);
             return;
         }
         let timeline = answer.term.and_then(|term| u32::try_from(term.get()).ok());

@@ -220,11 +220,15 @@ impl Question<'_> {
             now,
         } = self.testimony(status).await?;
         self.remember(&testimony, flushed);
-        let mut verdict = self.judge(&testimony);
-        if verdict == Verdict::Unknown(Doubt::SwitchUnseen) {
+        // What was seen of promotions tells of those that were seen; the file, if it may be read,
+        // tells of all, and of a cluster that went back into a history that it had left.
+        if testimony.incarnation.timeline > self.evidence.incarnation.timeline {
             testimony.fork = self.fork(testimony.incarnation.timeline).await;
-            verdict = self.judge(&testimony);
         }
+        let verdict = {
+            let history = self.pools.cluster().history();
+            judge(self.evidence, &testimony, &history, self.proof)
+        };
         if let Verdict::Unknown(doubt) = verdict {
             return self.by_token(doubt, now).await;
         }
@@ -243,11 +247,6 @@ impl Question<'_> {
             }
             Verdict::Unknown(doubt) => Ok(Finding::Unprovable(doubt)),
         }
-    }
-
-    fn judge(&self, testimony: &Testimony) -> Verdict {
-        let history = self.pools.cluster().history();
-        judge(self.evidence, testimony, &history, self.proof)
     }
 
     fn remember(&self, testimony: &Testimony, flushed: Option<Lsn>) {

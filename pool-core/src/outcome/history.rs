@@ -24,17 +24,25 @@ pub struct History {
     switches: BTreeMap<(Option<u64>, u32), Option<Lsn>>,
     /// The highest flush position seen in each incarnation, newest first.
     flushed: VecDeque<(Option<u64>, Incarnation, Lsn)>,
-    /// The start time of each server that was last seen as a standby, if it had not streamed yet.
-    unstreamed: HashMap<HostAddr, i64>,
+    /// Of each server that was last seen as a standby that had not streamed yet: its start time,
+    /// and how far it had replayed.
+    unstreamed: HashMap<HostAddr, (i64, Option<Lsn>)>,
     /// The cluster that each primary belongs to.
     identities: HashMap<HostAddr, u64>,
 }
 
 impl History {
-    /// A host was seen in recovery; `received` if it has streamed since it started.
-    pub fn saw_standby(&mut self, host: &HostAddr, started_at: i64, received: Option<Lsn>) {
+    /// A host was seen in recovery, how far it had `replayed`, and what it had `received` if it has
+    /// streamed since it started.
+    pub fn saw_standby(
+        &mut self,
+        host: &HostAddr,
+        started_at: i64,
+        replayed: Option<Lsn>,
+        received: Option<Lsn>,
+    ) {
         match received {
-            None => self.unstreamed.insert(host.clone(), started_at),
+            None => self.unstreamed.insert(host.clone(), (started_at, replayed)),
             Some(_) => self.unstreamed.remove(host),
         };
     }
@@ -53,8 +61,10 @@ impl History {
         };
         // Where its recovery ended is where it was promoted, and not where a crash after that
         // ended: what it received is forgotten in a crash. One that never streamed (a manager
-        // restarts standbys so) must have been seen as a standby in the same life.
-        let was_standby = self.unstreamed.remove(host) == Some(incarnation.started_at);
+        // restarts standbys so) must have been seen as a standby in the same life, and to have
+        // replayed no more since.
+        let own = (incarnation.started_at, incarnation.replayed);
+        let was_standby = self.unstreamed.remove(host) == Some(own);
         if incarnation.received.is_some() || was_standby {
             if let Some(at) = incarnation.replayed {
                 self.saw_switch(system_identifier, incarnation.timeline, at);
@@ -147,13 +157,18 @@ mod tests {
         history.saw_primary(&host, Some(7), &life(3, 90, None), None);
         assert_eq!(history.switch(Some(7), 3), None, "a crash, for all we know");
         // Promoted by itself, without anybody to stream from.
-        history.saw_standby(&host, 9, None);
+        let at = |position| Some(Lsn::new(position));
+        history.saw_standby(&host, 9, at(95), None);
         history.saw_primary(&host, Some(7), &life(4, 95, None), None);
-        assert_eq!(history.switch(Some(7), 4), Some(Lsn::new(95)));
-        // It had streamed, and has forgotten: so it has crashed after its promotion.
-        history.saw_standby(&host, 9, None);
-        history.saw_standby(&host, 9, Some(Lsn::new(99)));
+        assert_eq!(history.switch(Some(7), 4), at(95));
+        // It may have crashed after its promotion.
+        history.saw_standby(&host, 9, at(95), None);
         history.saw_primary(&host, Some(7), &life(5, 120, None), None);
+        assert_eq!(history.switch(Some(7), 5), None);
+        // It had streamed, and has forgotten: so it has.
+        history.saw_standby(&host, 9, at(99), None);
+        history.saw_standby(&host, 9, at(99), at(99));
+        history.saw_primary(&host, Some(7), &life(5, 99, None), None);
         assert_eq!(history.switch(Some(7), 5), None);
     }
 

@@ -221,17 +221,20 @@ pub fn judge(
         Status::Forgotten => return Verdict::Unknown(Doubt::Forgotten),
         Status::Committed | Status::InProgress => {}
     }
+    // Where an older history has held the marker, this one may have lost it in a crash before it
+    // was left, and have filled its place since. What was on disk is not lost.
+    let on_disk = proof == Proof::OneRecovery
+        || history
+            .flushed(cluster, then)
+            .max(Some(evidence.flushed))
+            .is_some_and(|flushed| flushed >= evidence.marker);
+    let own_status = if on_disk {
+        own_status
+    } else {
+        Verdict::Unknown(Doubt::NotFlushed)
+    };
     if now.timeline == then.timeline {
-        let held = proof == Proof::OneRecovery
-            || history
-                .flushed(cluster, then)
-                .max(Some(evidence.flushed))
-                .is_some_and(|flushed| flushed >= evidence.marker);
-        return if held {
-            own_status
-        } else {
-            Verdict::Unknown(Doubt::NotFlushed)
-        };
+        return own_status;
     }
     after_promotion(evidence, testimony, history, own_status)
 }
@@ -373,30 +376,42 @@ mod tests {
         assert_eq!(strict(&restarted, &history), Verdict::Committed);
     }
 
+    /// The marker was seen on disk.
+    fn flushed() -> History {
+        let mut history = History::default();
+        history.saw_flush(Some(7), &life(1, None, None, 1), Lsn::new(MARKER));
+        history
+    }
+
     #[test]
-    fn a_promotion_behind_the_marker_tells_the_truth() {
+    fn a_promotion_behind_the_marker_tells_the_truth_if_it_was_on_disk() {
         let promoted = life(2, Some(MARKER), Some(MARKER), 2);
-        let history = History::default();
         let testimony = asked(promoted, Status::Committed);
-        assert_eq!(strict(&testimony, &history), Verdict::Committed);
+        assert_eq!(strict(&testimony, &flushed()), Verdict::Committed);
+        // A crash before the promotion may have lost it, and another have taken its place.
+        let history = History::default();
+        let doubt = Verdict::Unknown(Doubt::NotFlushed);
+        assert_eq!(strict(&testimony, &history), doubt);
+        let lax = judge(&evidence(), &testimony, &history, Proof::OneRecovery);
+        assert_eq!(lax, Verdict::Committed);
     }
 
     #[test]
     fn every_promotion_in_between_must_have_been_seen() {
         let third = asked(life(3, Some(300), Some(300), 3), Status::Committed);
-        let mut history = History::default();
+        let mut history = flushed();
         let doubt = Verdict::Unknown(Doubt::SwitchUnseen);
         assert_eq!(strict(&third, &history), doubt);
         let host = HostAddr::new("b", 1);
         history.saw_primary(&host, Some(7), &life(2, Some(150), Some(150), 2), None);
         assert_eq!(strict(&third, &history), Verdict::Committed);
-        let mut early = History::default();
+        let mut early = flushed();
         early.saw_primary(&host, Some(7), &life(2, Some(99), Some(99), 2), None);
         assert_eq!(strict(&third, &early), Verdict::NotCommitted);
         // Or the history itself says where it left.
         let mut told = third;
         told.fork = Some(Lsn::new(MARKER));
-        assert_eq!(strict(&told, &History::default()), Verdict::Committed);
+        assert_eq!(strict(&told, &flushed()), Verdict::Committed);
         told.fork = Some(Lsn::new(MARKER - 1));
         assert_eq!(strict(&told, &History::default()), Verdict::NotCommitted);
     }

@@ -121,6 +121,22 @@ pub(crate) async fn reuse(servers: &Servers, evidence: &Evidence) {
     assert_eq!(status.get::<_, &str>(0), "committed");
 }
 
+/// Writes until the log has passed the evidence's marker.
+pub(crate) async fn beyond(servers: &Servers, evidence: &Evidence) {
+    let client = servers.connect(servers.primary()).await.unwrap();
+    let sql = "SELECT (pg_logical_emit_message(true, 'x', repeat('x', 8000)) - '0/0')::text";
+    soon("the log's passing of the marker", async {
+        loop {
+            let row = client.query_one(sql, &[]).await.unwrap();
+            let end: u64 = row.get::<_, &str>(0).parse().unwrap();
+            if end > evidence.marker.get() {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
 /// A commit that flushes the log up to itself.
 pub(crate) async fn flush(servers: &Servers) {
     let client = servers.connect(servers.primary()).await.unwrap();

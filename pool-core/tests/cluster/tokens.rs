@@ -5,7 +5,7 @@ use std::time::Duration;
 use leadpool::{
     Error, Pool,
     config::ConfigBuilder,
-    outcome::{Doubt, Evidence, Outcome, TokenTable},
+    outcome::{Doubt, Outcome, TokenTable},
 };
 use leadpool_testkit::{Cluster as Servers, ClusterBuilder, Moment};
 
@@ -152,22 +152,6 @@ async fn a_missing_token_proves_that_another_has_used_the_id_again() {
     assert_eq!(outcome, Err(Doubt::SwitchUnseen));
     let outcome = resolved(&servers, &with, &evidence).await;
     assert_eq!(outcome, Ok(Outcome::NotCommitted));
-}
-
-/// Writes until the log has passed the evidence's marker.
-async fn beyond(servers: &Servers, evidence: &Evidence) {
-    let client = servers.connect(servers.primary()).await.unwrap();
-    let sql = "SELECT (pg_logical_emit_message(true, 'x', repeat('x', 8000)) - '0/0')::text";
-    soon("the log's passing of the marker", async {
-        loop {
-            let row = client.query_one(sql, &[]).await.unwrap();
-            let end: u64 = row.get::<_, &str>(0).parse().unwrap();
-            if end > evidence.marker.get() {
-                return;
-            }
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
