@@ -20,7 +20,7 @@ pub(crate) fn lazy() -> ClusterBuilder {
     Servers::builder()
         .proxies(true)
         .conf("wal_writer_delay", "10s")
-        .conf("wal_writer_flush_after", "0")
+        .conf("wal_writer_flush_after", "1GB")
         .conf("max_prepared_transactions", "5")
 }
 
