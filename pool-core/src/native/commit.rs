@@ -30,6 +30,8 @@ const COMMIT: &str = "SHOW leadpool.transaction;COMMIT";
 
 /// When an unanswered COMMIT is first looked for on another connection; then after twice as long.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// How long to look for a standby that has a commit whose wait was perhaps broken off.
+const REPLICATION: Duration = Duration::from_secs(1);
 /// What is kept of the deadline for finding out, a quarter of it at most.
 const RESERVE: Duration = Duration::from_secs(5);
 
@@ -75,9 +77,7 @@ impl Attempt<'_> {
         let error = match answer {
             Answer::Committed if self.generation.unreplicated() != before => {
                 lease.release();
-                return Err(self.failure(Error::NotReplicated {
-                    host: self.generation.host().clone(),
-                }));
+                return self.replicated(evidence).await;
             }
             Answer::Committed => {
                 lease.release();
@@ -116,6 +116,23 @@ impl Attempt<'_> {
                 Err(self.with_disposition(error.into(), disposition))
             }
         }
+    }
+
+    /// COMMIT was answered, while one on this host, perhaps this one, was kept from waiting for a
+    /// standby: finds out whether a standby has it all the same.
+    async fn replicated(&self, evidence: Option<Evidence>) -> Result<(), Failure> {
+        let deadline = self.deadline.min(Instant::now() + REPLICATION);
+        if let Some(evidence) = &evidence {
+            let proof = self.options.proof;
+            match resolve(self.pools, evidence, proof, deadline).await {
+                Ok(Outcome::Committed) => return Ok(()),
+                // It was, on a primary that has been replaced without it.
+                Ok(Outcome::NotCommitted) => return Err(self.lost(None)),
+                Err(_) => {}
+            }
+        }
+        let host = self.generation.host().clone();
+        Err(self.failure(Error::NotReplicated { host }))
     }
 
     /// Sends COMMIT, and waits for its answer; not for ever, if the silence is the connection's.

@@ -135,7 +135,8 @@ pub enum Doubt {
     SplitBrain,
     /// The server no longer knows the transaction.
     Forgotten,
-    /// The server has recovered since, and it is not known that the log held the transaction.
+    /// The server has recovered or was replaced since, and its log had not been seen on disk up to
+    /// the transaction's marker.
     NotFlushed,
     /// Where the new primary left the old one's history is not known.
     SwitchUnseen,
@@ -159,7 +160,8 @@ impl fmt::Display for Doubt {
             Self::SplitBrain => "two servers have taken the same timeline",
             Self::Forgotten => "the server no longer knows the transaction's status",
             Self::NotFlushed => {
-                "the server has recovered since, and the log was perhaps not flushed before"
+                "the server has recovered or was replaced since, and the transaction had not been \
+                 seen on disk; a table of tokens would tell"
             }
             Self::SwitchUnseen => "where the new primary left the old history was not seen",
             Self::Contradiction => "the evidence can't be true of the server that it names",

@@ -422,26 +422,54 @@ async fn a_commit_that_never_reached_the_standby_is_gone_with_its_promotion() {
     assert_eq!(outcome, Ok(Outcome::NotCommitted));
 }
 
+/// Cancels the first COMMIT that waits for a standby.
+async fn cancel_wait(servers: &Servers) {
+    let client = servers.connect(servers.primary()).await.unwrap();
+    let sql = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
+               WHERE wait_event = 'SyncRep'";
+    while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_wait_that_was_cancelled_is_told() {
     let (servers, pool) = start_with(lazy().standbys(1).synchronous(true)).await;
     detach(&servers, &[1]).await;
     let running = pool.run_tx(|tx| async move { Ok(tx.batch_execute(INSERT).await?) });
-    let cancelling = async {
-        let client = servers.connect(servers.primary()).await.unwrap();
-        let sql = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
-                   WHERE wait_event = 'SyncRep'";
-        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
     let (ran, ()) = soon("the cancelled wait", async {
-        tokio::join!(running, cancelling)
+        tokio::join!(running, cancel_wait(&servers))
     })
     .await;
     let error = ran.unwrap_err();
     assert!(matches!(error, Error::NotReplicated { .. }), "{error}");
     assert!(!error.is_transient());
+    assert_eq!(found(&servers).await, 1);
+}
+
+#[tokio::test]
+async fn a_wait_that_was_cancelled_does_not_matter_once_the_standby_has_it() {
+    let (servers, pool) = start_with(lazy().standbys(1).synchronous(true)).await;
+    servers.freeze(1).await.unwrap();
+    let told = Arc::new(AtomicU32::new(0));
+    let asked = told.clone();
+    let running = pool
+        .tx()
+        .on_retry(|retry| panic!("told of a retry: {}", retry.error))
+        .run(move |tx| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            async move { Ok(tx.batch_execute(INSERT).await?) }
+        });
+    let cancelling = async {
+        cancel_wait(&servers).await;
+        servers.thaw(1).await.unwrap();
+    };
+    let (ran, ()) = soon("the cancelled wait", async {
+        tokio::join!(running, cancelling)
+    })
+    .await;
+    ran.unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), 1);
     assert_eq!(found(&servers).await, 1);
 }
 
