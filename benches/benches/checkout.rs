@@ -9,7 +9,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 
 fn one_by_one(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let rivals = runtime.block_on(Rivals::start()).unwrap();
+    let rivals = runtime.block_on(Rivals::start(1)).unwrap();
     let mut group = criterion.benchmark_group("checkout");
     group.bench_function("deadpool", |bencher| {
         bencher
@@ -37,7 +37,7 @@ fn contended(criterion: &mut Criterion) {
     const EACH: usize = 1_000;
 
     let runtime = Runtime::new().unwrap();
-    let rivals = runtime.block_on(Rivals::start()).unwrap();
+    let rivals = runtime.block_on(Rivals::start(1)).unwrap();
     let mut group = criterion.benchmark_group("checkout_8_tasks_1000_each");
     group.sample_size(30);
     group.bench_function("deadpool", |bencher| {

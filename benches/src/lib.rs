@@ -17,13 +17,13 @@ pub struct Rivals {
 }
 
 impl Rivals {
-    /// Starts a primary with one standby, and makes the table that transactions write to.
+    /// Starts a primary with so many standbys, and makes the table that transactions write to.
     ///
     /// # Errors
     ///
     /// What the servers or the pools say when they can't start.
-    pub async fn start() -> Result<Self, Box<dyn std::error::Error>> {
-        let servers = Servers::builder().standbys(1).start().await?;
+    pub async fn start(standbys: usize) -> Result<Self, Box<dyn std::error::Error>> {
+        let servers = Servers::builder().standbys(standbys).start().await?;
         let admin = servers.connect(0).await?;
         admin
             .batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, n bigint)")

@@ -11,7 +11,7 @@ const TIMES: u64 = 1_000;
 #[test]
 fn a_checkout_allocates_no_more_than_the_bare_pools() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let rivals = runtime.block_on(Rivals::start()).unwrap();
+    let rivals = runtime.block_on(Rivals::start(1)).unwrap();
     // The monitor may work between two checkouts, so the least of several measurements counts.
     let least = |checkouts: &dyn Fn()| {
         (0..5)
