@@ -203,21 +203,35 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// A step fails or takes too long.
+    /// `to` does not stream from the primary; a step fails or takes too long.
     pub async fn switchover(&self, to: usize) -> Result<(), Error> {
         let old = self.host(self.primary())?;
         if old.index == to {
             return Err(old.state_error("is the primary already"));
         }
+        let next = self.host(to)?;
+        // A fast shutdown sends everything before it ends, to those who are connected.
+        if !self.has_followed(to).await? {
+            return Err(next.state_error("does not stream from the primary"));
+        }
         old.execute("CHECKPOINT").await?;
         old.stop(Signal::INT).await?;
-        let next = self.host(to)?;
-        // A fast shutdown sends everything before it ends.
-        next.until("the rest of the WAL", || async {
-            let sql = "SELECT (pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn())::text";
-            Ok(next.ask(sql).await?.as_deref() == Some("true"))
-        })
-        .await?;
+        let end = old.last_checkpoint().await?;
+        let has_all = next
+            .until("the rest of the WAL", || async {
+                let sql = match &end {
+                    Some(end) => format!("SELECT (pg_last_wal_replay_lsn() > '{end}')::text"),
+                    None => "SELECT (pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn())::text"
+                        .to_owned(),
+                };
+                Ok(next.ask(&sql).await?.as_deref() == Some("true"))
+            })
+            .await;
+        if let Err(error) = has_all {
+            // It was cut off in between: promoted now it would leave commits behind.
+            old.start(false).await?;
+            return Err(error);
+        }
         self.promote(to).await?;
         for host in self.standbys(old.index) {
             if host.index != to {

@@ -330,6 +330,23 @@ impl Host {
         ))
     }
 
+    /// Where a stopped server's last checkpoint record begins: with it a clean shutdown ends.
+    /// `None` if the installation lacks the program that tells.
+    pub(crate) async fn last_checkpoint(&self) -> Result<Option<String>, Error> {
+        let program = self.install.bin_dir().join("pg_controldata");
+        if !program.exists() {
+            return Ok(None);
+        }
+        let mut command = self.run_as.command(program);
+        command.arg("-D").arg(&self.data_dir);
+        let told = self.run_as.run(command).await?;
+        let value = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            (name == "Latest checkpoint location").then(|| value.trim().to_owned())
+        };
+        Ok(told.lines().find_map(value))
+    }
+
     /// Makes a primary of a stopped standby's files.
     pub(crate) fn write_primary_files(&self) -> Result<(), Error> {
         let _ = fs::remove_file(self.data_dir.join("standby.signal"));

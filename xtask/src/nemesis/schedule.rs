@@ -277,10 +277,14 @@ impl<'a> Schedule<'a> {
         let Some(next) = self.any_standby() else {
             return Ok(());
         };
+        // Nobody hands the role to a standby that is not there.
+        if !self.servers.has_followed(next).await? {
+            return Ok(());
+        }
         self.begin("switchover");
         self.servers.switchover(next).await?;
         self.failovers += 1;
-        Ok(())
+        self.mend_parted().await
     }
 
     async fn fail_over(&mut self) -> Result<()> {
