@@ -10,7 +10,8 @@ mod native;
 mod observe;
 pub mod outcome;
 mod pool;
-mod routing;
+pub mod routing;
+mod session;
 pub mod topology;
 mod tx;
 

@@ -9,15 +9,16 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "topology",
     "outcome",
+    "routing",
     "config",
     "failover",
     "error",
+    "session",
     "observe",
     "discovery",
-    "routing",
     "monitor",
     "pool",
     "tx",

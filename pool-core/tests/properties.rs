@@ -7,6 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use leadpool::{
     Config, Event, HostAddr,
+    discovery::{Found, FoundHost},
     failover::{Action, Answer, Failure, Input, Machine, Report},
     topology::{Health, Lsn, Phase, Role, Term, Topology},
 };
@@ -25,6 +26,8 @@ prop_compose! {
         position in option::of(any::<u64>()),
         system_identifier in option::weighted(0.9, prop_oneof![9 => Just(7_u64), 1 => Just(8)]),
         started_at in option::of(0..3_i64),
+        stamp in option::weighted(0.1, 0..9_u64),
+        staleness in option::weighted(0.1, 0..5_000_u64),
     ) -> Answer {
         let mut answer = Answer::default();
         answer.recovering = recovering;
@@ -33,6 +36,8 @@ prop_compose! {
         answer.position = position.map(Lsn::new);
         answer.system_identifier = system_identifier;
         answer.started_at = started_at;
+        answer.stamp = stamp;
+        answer.staleness = staleness.map(Duration::from_millis);
         answer
     }
 }
@@ -56,10 +61,17 @@ fn input() -> impl Strategy<Value = Input> {
             generation,
             report: Report::WriteRefused,
         }),
-        1 => vec(host(), 0..4).prop_map(|mut hosts| {
-            hosts.dedup();
-            Input::Discovered { hosts }
-        }),
+        1 => (vec((host(), option::of(0..3_u32)), 0..4), option::of(host())).prop_map(
+            |(hosts, primary)| {
+                let mut found = Found::new(hosts.into_iter().map(|(host, weight)| {
+                    let mut found = FoundHost::new(host);
+                    found.weight = weight;
+                    found
+                }));
+                found.primary = primary;
+                Input::Discovered(found)
+            }
+        ),
         1 => any::<bool>().prop_map(Input::Writing),
         1 => Just(Input::ForgetTerm),
         2 => Just(Input::Tick),
@@ -74,6 +86,8 @@ fn history() -> impl Strategy<Value = Vec<(u64, Input)>> {
 fn machine(forget: bool) -> Machine {
     let config = Config::builder("postgres://h0,h1,h2/x")
         .forget_term_after(forget.then_some(Duration::from_secs(2)))
+        .max_lag(Some(Duration::from_secs(1)))
+        .max_lag_bytes(Some(1 << 40))
         .build()
         .unwrap();
     Machine::new(config.hosts(), config.monitor().clone())

@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use leadpool::{
     Config, Event, HostAddr,
     config::ContestedPolicy,
+    discovery::Found,
     failover::{Action, Answer, Failure, Input, Machine, Report},
-    topology::{HostView, Term},
+    topology::{HostView, Lsn, Term},
 };
 use serde::Deserialize;
 
@@ -22,6 +23,8 @@ struct Case {
     #[serde(default)]
     stay_with_current: bool,
     forget_term_after_ms: Option<u64>,
+    max_lag_ms: Option<u64>,
+    max_lag_bytes: Option<u64>,
     step: Vec<Step>,
 }
 
@@ -35,6 +38,8 @@ struct Step {
     fail: Option<Fail>,
     report: Option<Reported>,
     discovered: Option<Vec<String>>,
+    /// Whom the discovery takes for the primary.
+    hint: Option<String>,
     #[serde(default)]
     forget_term: bool,
     #[serde(default)]
@@ -48,6 +53,8 @@ struct Primary {
     term: Option<u32>,
     system: Option<u64>,
     started: Option<i64>,
+    stamp: Option<u64>,
+    position: Option<u64>,
     #[serde(default)]
     read_only: bool,
 }
@@ -57,6 +64,10 @@ struct Primary {
 struct Standby {
     host: String,
     system: Option<u64>,
+    started: Option<i64>,
+    position: Option<u64>,
+    received: Option<u64>,
+    staleness_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +136,9 @@ fn event_name(event: &Event) -> String {
         Event::HostAdded { host, .. } => format!("added {}", host.name()),
         Event::HostRemoved { host, .. } => format!("removed {}", host.name()),
         Event::TermForgotten { term, .. } => format!("forgot {term}"),
+        Event::HostLagging { host, .. } => format!("lagging {}", host.name()),
+        Event::HostCaughtUp { host, .. } => format!("caught up {}", host.name()),
+        Event::DiscoveryContradicted { .. } => "contradicted".to_owned(),
         other => panic!("an event that the machine never emits: {other:?}"),
     }
 }
@@ -136,6 +150,8 @@ fn input(step: &Step) -> Input {
         answer.system_identifier = primary.system;
         answer.started_at = primary.started;
         answer.read_only = primary.read_only;
+        answer.stamp = primary.stamp;
+        answer.position = primary.position.map(Lsn::new);
         return Input::Answered {
             host: host(&primary.host),
             answer,
@@ -144,6 +160,10 @@ fn input(step: &Step) -> Input {
     if let Some(standby) = &step.standby {
         let mut answer = Answer::standby();
         answer.system_identifier = standby.system;
+        answer.started_at = standby.started;
+        answer.position = standby.position.map(Lsn::new);
+        answer.received = standby.received.map(Lsn::new);
+        answer.staleness = standby.staleness_ms.map(Duration::from_millis);
         return Input::Answered {
             host: host(&standby.host),
             answer,
@@ -171,9 +191,9 @@ fn input(step: &Step) -> Input {
         };
     }
     if let Some(hosts) = &step.discovered {
-        return Input::Discovered {
-            hosts: hosts.iter().map(|name| host(name)).collect(),
-        };
+        let mut found: Found = hosts.iter().map(|name| host(name)).collect();
+        found.primary = step.hint.as_deref().map(host);
+        return Input::Discovered(found);
     }
     if step.forget_term {
         return Input::ForgetTerm;
@@ -187,7 +207,9 @@ fn run(path: &Path) {
     let names: Vec<HostAddr> = case.hosts.iter().map(|name| host(name)).collect();
     let url = format!("postgres://{}/x", case.hosts.join(","));
     let mut config = Config::builder(&url)
-        .forget_term_after(case.forget_term_after_ms.map(Duration::from_millis));
+        .forget_term_after(case.forget_term_after_ms.map(Duration::from_millis))
+        .max_lag(case.max_lag_ms.map(Duration::from_millis))
+        .max_lag_bytes(case.max_lag_bytes);
     if case.stay_with_current {
         config = config.contested(ContestedPolicy::StayWithCurrent);
     }

@@ -1,15 +1,16 @@
 //! Setting what the connection string can't say.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio_postgres::config::ChannelBinding;
 
 use super::{
-    Config, ConfigError, ContestedPolicy, MonitorSettings, PoolSettings, TxSettings, check,
-    conninfo, secret::Secret,
+    Config, ConfigError, ContestedPolicy, FailoverMode, HostPattern, HostSettings, InstancePattern, MonitorSettings,
+    PoolSettings, TxSettings, check, conninfo, secret::Secret,
 };
 use crate::{
     outcome::{Proof, TokenTable},
+    routing::{InOrder, Random, ReaderStrategy, RoundRobin},
     topology::{HostAddr, Target},
 };
 
@@ -36,7 +37,9 @@ pub struct ConfigBuilder {
     login: Login,
     tcp: Tcp,
     target: Target,
-    load_balance_hosts: bool,
+    reader_strategy: Option<Arc<dyn ReaderStrategy>>,
+    hosts_by_discovery: bool,
+    host_settings: HostSettings,
     pool: PoolSettings,
     monitor: MonitorSettings,
     tx: TxSettings,
@@ -96,7 +99,9 @@ impl ConfigBuilder {
             login: Login::default(),
             tcp: Tcp::default(),
             target: Target::Primary,
-            load_balance_hosts: false,
+            reader_strategy: None,
+            hosts_by_discovery: false,
+            host_settings: HostSettings::default(),
             pool: PoolSettings::default(),
             monitor: MonitorSettings::default(),
             tx: TxSettings::default(),
@@ -128,6 +133,10 @@ impl ConfigBuilder {
             settle: Duration,
             contested: ContestedPolicy,
             forget_term_after: Option<Duration>,
+            max_lag: Option<Duration>,
+            max_lag_bytes: Option<u64>,
+            discovery_interval: Option<Duration>,
+            discovery_failover_interval: Option<Duration>,
             events_capacity: usize,
         }
         tx: TxSettings {
@@ -197,6 +206,70 @@ impl ConfigBuilder {
         self
     }
 
+    /// The target that a failover mode of the AWS drivers stands for.
+    pub fn failover_mode(self, mode: FailoverMode) -> Self {
+        self.target(mode.into())
+    }
+
+    /// Admits hosts that a discovery names: see [`HostPattern`] for the patterns, several of them
+    /// with commas between. Adds to those admitted before.
+    pub fn allowed_hosts(mut self, patterns: &str) -> Self {
+        for pattern in patterns.split(',') {
+            match pattern.parse::<HostPattern>() {
+                Ok(pattern) => self.host_settings.allowed_hosts.push(pattern),
+                Err(error) => {
+                    let mistake = ConfigError::invalid("allowed_hosts", error.to_string());
+                    self.mistake.get_or_insert(mistake);
+                }
+            }
+        }
+        self
+    }
+
+    /// What picks one of several readers: see [`routing`](crate::routing). Default:
+    /// [`RoundRobin`].
+    pub fn reader_strategy(mut self, strategy: impl ReaderStrategy) -> Self {
+        self.reader_strategy = Some(Arc::new(strategy));
+        self
+    }
+
+    /// Sets [`HostSettings::instance_pattern`]: the AWS drivers' `HostPattern`.
+    pub fn instance_pattern(mut self, pattern: &str) -> Self {
+        match InstancePattern::parse(pattern) {
+            Ok(pattern) => self.host_settings.instance_pattern = Some(pattern),
+            Err(error) => {
+                let mistake = ConfigError::invalid("instance_pattern", error.to_string());
+                self.mistake.get_or_insert(mistake);
+            }
+        }
+        self
+    }
+
+    /// Sets [`HostSettings::discovery_off`].
+    pub fn discovery_off(mut self, off: bool) -> Self {
+        self.host_settings.discovery_off = off;
+        self
+    }
+
+    /// The availability zone of a host.
+    pub fn host_zone(mut self, host: HostAddr, zone: &str) -> Self {
+        self.host_settings.zones.push((host, zone.into()));
+        self
+    }
+
+    /// The weight of a host: its share of the reads, for strategies that look at it. A standby of
+    /// weight 0 gets none.
+    pub fn host_weight(mut self, host: HostAddr, weight: u32) -> Self {
+        self.host_settings.weights.push((host, weight));
+        self
+    }
+
+    /// The hosts come from a discovery alone, so that none has to be named here.
+    pub fn hosts_by_discovery(mut self) -> Self {
+        self.hosts_by_discovery = true;
+        self
+    }
+
     /// Checks everything.
     ///
     /// # Errors
@@ -210,7 +283,9 @@ impl ConfigBuilder {
             login,
             tcp,
             target,
-            load_balance_hosts,
+            reader_strategy,
+            hosts_by_discovery,
+            host_settings,
             pool,
             monitor,
             tx,
@@ -218,7 +293,7 @@ impl ConfigBuilder {
         if let Some(mistake) = mistake {
             return Err(mistake);
         }
-        check::hosts(&hosts)?;
+        check::hosts(&hosts, hosts_by_discovery)?;
         check::pool(&pool)?;
         check::monitor(&monitor)?;
         check::tx(&tx)?;
@@ -228,13 +303,12 @@ impl ConfigBuilder {
             login,
             tcp,
             target,
+            host_settings,
+            reader_strategy: reader_strategy.unwrap_or_else(|| Arc::new(RoundRobin::new())),
             pool,
             monitor,
             tx,
         };
-        if load_balance_hosts {
-            fastrand::shuffle(&mut config.hosts);
-        }
         config.names = config.hosts.iter().map(|(host, _)| host.clone()).collect();
         Ok(config)
     }
@@ -298,11 +372,11 @@ impl ConfigBuilder {
                 })?;
             }
             "load_balance_hosts" => {
-                self.load_balance_hosts = match value {
-                    "disable" => false,
-                    "random" => true,
+                self.reader_strategy = Some(match value {
+                    "disable" => Arc::new(InOrder::new()),
+                    "random" => Arc::new(Random::new()),
                     _ => return Err(expected("disable or random")),
-                };
+                });
             }
             "channel_binding" => {
                 self.login.channel_binding = Some(match value {
@@ -336,6 +410,17 @@ impl ConfigBuilder {
         }
         Ok(())
     }
+}
+
+/// The hosts that a connection string names, whatever else it says.
+pub(crate) fn hosts_of_conninfo(text: &str) -> Result<Vec<HostAddr>, ConfigError> {
+    let pairs = conninfo::read(text)?;
+    let value = |key: &str| {
+        let pair = pairs.iter().find(|(known, _)| known == key);
+        pair.map(|(_, value)| value.as_str())
+    };
+    let hosts = zip_hosts(value("host"), value("hostaddr"), value("port"))?;
+    Ok(hosts.into_iter().map(|(host, _)| host).collect())
 }
 
 /// Brings hosts, addresses and ports together, as libpq does: as many of each, or one port for

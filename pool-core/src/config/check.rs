@@ -5,8 +5,11 @@ use std::{net::IpAddr, time::Duration};
 use super::{ConfigError, MonitorSettings, PoolSettings, TxSettings};
 use crate::topology::HostAddr;
 
-pub(super) fn hosts(hosts: &[(HostAddr, Option<IpAddr>)]) -> Result<(), ConfigError> {
-    if hosts.is_empty() {
+pub(super) fn hosts(
+    hosts: &[(HostAddr, Option<IpAddr>)],
+    may_be_empty: bool,
+) -> Result<(), ConfigError> {
+    if hosts.is_empty() && !may_be_empty {
         return Err(ConfigError::NoHosts);
     }
     for (at, (host, _)) in hosts.iter().enumerate() {
@@ -90,6 +93,12 @@ pub(super) fn monitor(monitor: &MonitorSettings) -> Result<(), ConfigError> {
         &monitor.after_change_interval,
         &ms(1),
     )?;
+    if let Some(interval) = &monitor.discovery_interval {
+        at_least("discovery_interval", interval, &ms(100))?;
+    }
+    if let Some(interval) = &monitor.discovery_failover_interval {
+        at_least("discovery_failover_interval", interval, &ms(10))?;
+    }
     at_least("suspect_after", &monitor.suspect_after, &ms(10))?;
     at_least("events_capacity", &monitor.events_capacity, &1)?;
     ordered(active, idle)?;

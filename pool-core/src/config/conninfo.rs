@@ -6,8 +6,20 @@ use percent_encoding::percent_decode_str;
 
 use super::ConfigError;
 
-/// Reads a connection string of either kind.
+/// Reads a connection string of either kind, of keys that leadpool knows.
 pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
+    let pairs = read(text)?;
+    for (at, (key, _)) in pairs.iter().enumerate() {
+        super::keys::check(key)?;
+        if pairs[..at].iter().any(|(known, _)| known == key) {
+            return Err(ConfigError::DuplicateKey { key: key.clone() });
+        }
+    }
+    Ok(pairs)
+}
+
+/// Reads a connection string of either kind, of whatever keys.
+pub(super) fn read(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
     let mut pairs = Vec::new();
     let url = ["postgres://", "postgresql://"]
         .iter()
@@ -24,17 +36,6 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
 
 fn syntax(problem: &'static str) -> ConfigError {
     ConfigError::Syntax { problem }
-}
-
-fn add(pairs: &mut Vec<(String, String)>, key: &str, value: String) -> Result<(), ConfigError> {
-    super::keys::check(key)?;
-    if pairs.iter().any(|(known, _)| known == key) {
-        return Err(ConfigError::DuplicateKey {
-            key: key.to_owned(),
-        });
-    }
-    pairs.push((key.to_owned(), value));
-    Ok(())
 }
 
 /// `[user[:password]@][host[:port][,...]][/dbname][?key=value[&...]]`
@@ -62,10 +63,10 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
                 None => (login, None),
             };
             if !user.is_empty() {
-                add(pairs, "user", decode("user", user)?)?;
+                pairs.push(("user".to_owned(), decode("user", user)?));
             }
             if let Some(password) = password {
-                add(pairs, "password", decode("password", password)?)?;
+                pairs.push(("password".to_owned(), decode("password", password)?));
             }
             hosts
         }
@@ -82,7 +83,7 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
         ));
     }
     if !dbname.is_empty() {
-        add(pairs, "dbname", decode("dbname", dbname)?)?;
+        pairs.push(("dbname".to_owned(), decode("dbname", dbname)?));
     }
     for pair in query
         .unwrap_or_default()
@@ -94,7 +95,7 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
             .ok_or_else(|| syntax("after the ? each parameter is key=value"))?;
         let key = decode("conninfo", key)?;
         let value = decode(&key, value)?;
-        add(pairs, &key, value)?;
+        pairs.push((key, value));
     }
     Ok(())
 }
@@ -128,9 +129,9 @@ fn parse_hosts(hosts: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Con
         names.push(name);
         ports.push(decode("port", port)?);
     }
-    add(pairs, "host", names.join(","))?;
+    pairs.push(("host".to_owned(), names.join(",")));
     if ports.iter().any(|port| !port.is_empty()) {
-        add(pairs, "port", ports.join(","))?;
+        pairs.push(("port".to_owned(), ports.join(",")));
     }
     Ok(())
 }
@@ -172,7 +173,7 @@ fn parse_keywords(text: &str, pairs: &mut Vec<(String, String)>) -> Result<(), C
             .strip_prefix('=')
             .ok_or_else(|| syntax("each key is followed by = and a value"))?;
         let (value, after) = value(after.trim_start())?;
-        add(pairs, key, value)?;
+        pairs.push((key.to_owned(), value));
         rest = after.trim_start();
     }
     Ok(())

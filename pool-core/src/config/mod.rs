@@ -4,19 +4,25 @@ mod builder;
 mod check;
 mod conninfo;
 mod error;
+mod host_pattern;
 mod keys;
 mod secret;
 mod settings;
 
-use std::{net::IpAddr, str::FromStr};
+use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 pub use builder::ConfigBuilder;
+pub(crate) use builder::hosts_of_conninfo;
 use builder::{Login, Tcp};
 pub use error::ConfigError;
-pub use settings::{ContestedPolicy, MonitorSettings, PoolSettings, TxSettings};
+pub use host_pattern::{HostPattern, InvalidPattern};
+pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
-pub use crate::topology::UnknownTarget;
-use crate::topology::{HostAddr, Target};
+pub use crate::topology::{FailoverMode, UnknownTarget};
+use crate::{
+    routing::ReaderStrategy,
+    topology::{FoundHost, HostAddr, Target},
+};
 
 /// A checked configuration.
 ///
@@ -40,8 +46,8 @@ use crate::topology::{HostAddr, Target};
 /// - keepalives begin after 5 s of silence, every second, 3 times, and `tcp_user_timeout`
 ///   (milliseconds) is 10 s;
 /// - an unknown, unsupported or repeated key is an error;
-/// - `load_balance_hosts=random` shuffles the order of the hosts, which decides only between equal
-///   candidates: readers are taken in turn anyway.
+/// - `load_balance_hosts` says how readers are picked: `random` any one, `disable` the first usable
+///   one in the list. Without it each in its turn. The writer is always the one that there is.
 #[derive(Clone, Debug)]
 pub struct Config {
     names: Vec<HostAddr>,
@@ -49,6 +55,8 @@ pub struct Config {
     login: Login,
     tcp: Tcp,
     target: Target,
+    host_settings: HostSettings,
+    reader_strategy: Arc<dyn ReaderStrategy>,
     pool: PoolSettings,
     monitor: MonitorSettings,
     tx: TxSettings,
@@ -82,6 +90,18 @@ impl Config {
         self.target
     }
 
+    /// Which hosts may join, and what is known of them beforehand.
+    #[must_use]
+    pub fn host_settings(&self) -> &HostSettings {
+        &self.host_settings
+    }
+
+    /// What picks one of several readers.
+    #[must_use]
+    pub fn reader_strategy(&self) -> &dyn ReaderStrategy {
+        &*self.reader_strategy
+    }
+
     /// How large sub-pools are, and how long a checkout may take.
     #[must_use]
     pub fn pool(&self) -> &PoolSettings {
@@ -98,6 +118,29 @@ impl Config {
     #[must_use]
     pub fn tx(&self) -> &TxSettings {
         &self.tx
+    }
+
+    /// Whether a host may be given credentials by this configuration.
+    pub(crate) fn allows(&self, host: &HostAddr) -> bool {
+        self.names.contains(host)
+            || self
+                .host_settings
+                .allowed_hosts
+                .iter()
+                .any(|pattern| pattern.matches(host))
+    }
+
+    /// Adds what the configuration says of a host; it counts more than what a discovery says.
+    pub(crate) fn complete(&self, host: &mut FoundHost) {
+        let settings = &self.host_settings;
+        let zone = settings.zones.iter().find(|(addr, _)| *addr == host.addr);
+        if let Some((_, zone)) = zone {
+            host.zone = Some(zone.clone());
+        }
+        let weight = settings.weights.iter().find(|(addr, _)| *addr == host.addr);
+        if let Some((_, weight)) = weight {
+            host.weight = Some(*weight);
+        }
     }
 
     /// The driver's configuration for one host. Roles are judged by leadpool, so the driver takes

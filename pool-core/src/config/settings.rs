@@ -1,8 +1,44 @@
 //! The knobs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::outcome::{Proof, TokenTable};
+use super::{HostPattern, InstancePattern};
+use crate::{
+    outcome::{Proof, TokenTable},
+    topology::HostAddr,
+};
+
+/// Which hosts may join, and what is known of them beforehand.
+///
+/// ```
+/// use leadpool::{Config, HostAddr};
+///
+/// let config = Config::builder("postgres://app@db1,db2/shop")
+///     .allowed_hosts("10.0.0.0/8, *.db.example.com")
+///     .host_zone(HostAddr::new("db2", 5432), "eu-west-1a")
+///     .host_weight(HostAddr::new("db1", 5432), 3)
+///     .build()?;
+/// assert_eq!(config.host_settings().allowed_hosts.len(), 2);
+/// # Ok::<(), leadpool::config::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct HostSettings {
+    /// Which hosts that a discovery names may be given credentials, besides those of the
+    /// configuration and those that the source vouches for by its own. Default: none.
+    pub allowed_hosts: Vec<HostPattern>,
+    /// How the names of instances follow from their identifiers, where an Aurora cluster is reached
+    /// by a name that is none of AWS's: see [`Rds`](crate::discovery::Rds). Default: none.
+    pub instance_pattern: Option<InstancePattern>,
+    /// Whether no source is asked for hosts unless the pool is told which. Default: `false`, the
+    /// source is [chosen](crate::discovery::Auto).
+    pub discovery_off: bool,
+    /// The availability zones of hosts. They count more than what a discovery says.
+    pub zones: Vec<(HostAddr, Arc<str>)>,
+    /// The weights of hosts: see [`HostView::weight`](crate::topology::HostView::weight). They
+    /// count more than what a discovery says.
+    pub weights: Vec<(HostAddr, u32)>,
+}
 
 /// How large sub-pools are, and how long a checkout may take.
 ///
@@ -139,6 +175,22 @@ pub struct MonitorSettings {
     /// [`forget_term`](crate::Cluster::forget_term). Default `None`, never: while a newer primary
     /// is merely unreachable from here, writes to the older one would be lost.
     pub forget_term_after: Option<Duration>,
+    /// How old the data of a standby may be before it gets no reads.
+    ///
+    /// It gets them again once it is within half of it: see
+    /// [`HostView::staleness`](crate::topology::HostView::staleness) for what is measured. A
+    /// standby that falls behind is noticed with its next probe. While there is no writer the last
+    /// judgement stands. Default `None`: any age.
+    pub max_lag: Option<Duration>,
+    /// How many bytes of WAL a standby may be behind before it gets no reads.
+    ///
+    /// As [`max_lag`](Self::max_lag); both may be set, and each excludes. Default `None`.
+    pub max_lag_bytes: Option<u64>,
+    /// How often sources of hosts are asked while there is a writer, in place of each source's own
+    /// interval. Minimum 100 ms. Default `None`: as the source wants it, mostly 30 s.
+    pub discovery_interval: Option<Duration>,
+    /// The same while a writer is missing. Minimum 10 ms. Default `None`: mostly 1 s.
+    pub discovery_failover_interval: Option<Duration>,
     /// How many events a slow receiver may lag behind before it loses the oldest.
     ///
     /// Minimum 1. Default 256.
@@ -160,6 +212,10 @@ impl Default for MonitorSettings {
             settle: Duration::from_millis(300),
             contested: ContestedPolicy::Refuse,
             forget_term_after: None,
+            max_lag: None,
+            max_lag_bytes: None,
+            discovery_interval: None,
+            discovery_failover_interval: None,
             events_capacity: 256,
         }
     }

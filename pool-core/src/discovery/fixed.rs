@@ -2,34 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Discovering, Discovery};
-use crate::topology::HostAddr;
+use super::{Discovering, Discovery, View};
 
-/// The hosts as the configuration lists them: the default.
+/// The hosts as the configuration lists them, and no others.
 ///
 /// ```
-/// use leadpool::{HostAddr, discovery::{Discovery, Fixed}};
+/// use leadpool::discovery::{Discovery, Fixed};
 ///
-/// let fixed = Fixed::new([HostAddr::new("db1", 5432), HostAddr::new("db2", 5432)]);
-/// assert_eq!(fixed.refresh_interval(), None);
+/// assert_eq!(Fixed::new().refresh_interval(), None);
 /// ```
-#[derive(Clone, Debug)]
-pub struct Fixed {
-    hosts: Vec<HostAddr>,
-}
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Fixed {}
 
 impl Fixed {
-    /// A discovery that always names these hosts.
-    pub fn new(hosts: impl IntoIterator<Item = HostAddr>) -> Self {
-        Self {
-            hosts: hosts.into_iter().collect(),
-        }
+    /// A discovery that always names the hosts of the configuration.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {}
     }
 }
 
 impl Discovery for Fixed {
-    fn discover(&self) -> Discovering<'_> {
-        Box::pin(async { Ok(self.hosts.clone()) })
+    fn name(&self) -> &str {
+        "configuration"
+    }
+
+    fn discover<'a>(&'a self, view: &'a View) -> Discovering<'a> {
+        Box::pin(async { Ok(view.seeds().iter().cloned().collect()) })
     }
 
     fn refresh_interval(&self) -> Option<Duration> {

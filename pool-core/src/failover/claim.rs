@@ -13,6 +13,8 @@ pub(super) struct Claim {
     pub(super) fresh: bool,
     /// It accepts writes.
     pub(super) writable: bool,
+    /// Discovery no longer names it.
+    pub(super) leaving: bool,
     /// System identifier and start of the server: equal on two addresses of one server.
     pub(super) incarnation: Option<(u64, i64)>,
 }
@@ -38,7 +40,8 @@ pub(super) fn is_fenced(claim: &Claim, highest: Option<Term>) -> bool {
 /// - a claim below the highest term is fenced, whoever makes it;
 /// - of what remains, one claim alone wins if it is fresh, or belongs to the writer in use, and
 ///   accepts writes;
-/// - several claims of one server (two names for it) count as one;
+/// - several claims of one server (two names for it) count as one: of a name that discovery still
+///   has, else of the one in use;
 /// - several claims of different servers are contested: neither wins, unless the policy stays
 ///   with the writer in use.
 ///
@@ -50,12 +53,16 @@ pub(super) fn judge(
     policy: ContestedPolicy,
 ) -> Verdict {
     let mut standing: Vec<&Claim> = Vec::new();
+    let rank = |claim: &Claim| {
+        let in_use = Some(claim.host) == current;
+        (!claim.leaving && (claim.fresh || in_use), in_use)
+    };
     for claim in claims.iter().filter(|claim| !is_fenced(claim, highest)) {
         let twin = standing.iter().position(|other| {
             claim.incarnation.is_some() && claim.incarnation == other.incarnation
         });
         match twin {
-            Some(at) if Some(claim.host) == current => standing[at] = claim,
+            Some(at) if rank(claim) > rank(standing[at]) => standing[at] = claim,
             Some(_) => {}
             None => standing.push(claim),
         }
@@ -86,6 +93,7 @@ mod tests {
             term: Some(Term::from_timeline(timeline)),
             fresh: true,
             writable: true,
+            leaving: false,
             incarnation: Some((1, host as i64)),
         }
     }
@@ -137,6 +145,18 @@ mod tests {
             judge(&claims, term(1), Some(1), ContestedPolicy::Refuse),
             Verdict::Writer(1)
         );
+    }
+
+    #[test]
+    fn of_two_names_the_one_that_discovery_has_wins() {
+        let mut endpoint = claim(0, 1);
+        endpoint.leaving = true;
+        let mut named = claim(1, 1);
+        named.incarnation = endpoint.incarnation;
+        let winner = |claims: &[Claim]| judge(claims, term(1), Some(0), ContestedPolicy::Refuse);
+        assert_eq!(winner(&[endpoint, named]), Verdict::Writer(1));
+        named.fresh = false;
+        assert_eq!(winner(&[endpoint, named]), Verdict::Writer(0));
     }
 
     #[test]

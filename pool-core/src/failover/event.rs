@@ -141,8 +141,39 @@ pub enum Event {
     /// A discovery could not tell the hosts; those known stay as they are.
     #[non_exhaustive]
     DiscoveryFailed {
+        /// Which source.
+        source: String,
         /// What it said.
         problem: String,
+    },
+    /// What a discovery says is contradicted by the hosts themselves, and has no effect.
+    #[non_exhaustive]
+    DiscoveryContradicted {
+        /// What it says, and what is the case.
+        problem: String,
+    },
+    /// A discovery named a host to which no credentials may go, so it is not used: see
+    /// [`ConfigBuilder::allowed_hosts`](crate::config::ConfigBuilder::allowed_hosts).
+    #[non_exhaustive]
+    HostNotAllowed {
+        /// The host.
+        host: HostAddr,
+    },
+    /// A standby is behind the configured limits, and gets no reads.
+    #[non_exhaustive]
+    HostLagging {
+        /// The host.
+        host: HostAddr,
+        /// How many bytes it is behind, if known.
+        lag: Option<u64>,
+        /// How old its data is, if known.
+        staleness: Option<Duration>,
+    },
+    /// A standby that was behind has caught up, and gets reads again.
+    #[non_exhaustive]
+    HostCaughtUp {
+        /// The host.
+        host: HostAddr,
     },
 }
 
@@ -168,6 +199,8 @@ pub enum Invalidation {
     Foreign,
     /// Another host became the writer after this one was lost.
     Superseded,
+    /// Another server answers under the host's name, or the same one after a restart.
+    Replaced,
 }
 
 impl fmt::Display for Invalidation {
@@ -179,6 +212,7 @@ impl fmt::Display for Invalidation {
             Self::Silent => "silent",
             Self::Foreign => "foreign",
             Self::Superseded => "superseded",
+            Self::Replaced => "replaced",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::topology::{HostAddr, Lsn, Term};
+use crate::topology::{Found, HostAddr, Lsn, Term};
 
 /// One thing that happened, told to [`Machine::handle`](super::Machine::handle).
 ///
@@ -18,10 +18,7 @@ use crate::topology::{HostAddr, Lsn, Term};
 pub enum Input {
     /// A discovery says these are the hosts. A hint: it changes whom the monitor asks, never who
     /// is primary.
-    Discovered {
-        /// All hosts that it knows, in order of preference.
-        hosts: Vec<HostAddr>,
-    },
+    Discovered(Found),
     /// A host answered a probe.
     Answered {
         /// Who answered.
@@ -80,10 +77,17 @@ pub struct Answer {
     /// `pg_last_wal_receive_lsn()`: set on a standby that has streamed since its start, and on a
     /// primary that was promoted from one and has not crashed since.
     pub received: Option<Lsn>,
+    /// What a provider shows of a primary where timelines say nothing: a number that grows with
+    /// time, in microseconds. The number at which a host is first seen as the primary becomes the
+    /// term of its claim, and stays it until the host itself says that it is none.
+    pub stamp: Option<u64>,
+    /// How old the data of a standby is, where the provider tells.
+    pub staleness: Option<Duration>,
     /// `system_identifier` of `pg_control_system()`; `None` where the provider revoked it.
     pub system_identifier: Option<u64>,
     /// `pg_postmaster_start_time()` in microseconds since 1970: with the system identifier it
-    /// tells whether two addresses lead to the same server.
+    /// tells whether two addresses lead to the same server, and whether it is still the same one
+    /// that answers.
     pub started_at: Option<i64>,
     /// How long the answer took.
     pub round_trip: Option<Duration>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Event, Input, Pace,
     claim::{self, Claim, Verdict},
+    lag::Tide,
     record::Record,
 };
 use crate::{
@@ -66,23 +67,27 @@ pub enum Action {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Machine {
-    settings: MonitorSettings,
-    records: Vec<Record>,
-    now: Duration,
+    pub(super) settings: MonitorSettings,
+    pub(super) records: Vec<Record>,
+    pub(super) now: Duration,
     epoch: u64,
     phase: Phase,
-    writer: Option<HostAddr>,
+    pub(super) writer: Option<HostAddr>,
     /// The highest term, and when a host last showed it.
     highest: Option<(Term, Duration)>,
-    system_identifier: Option<u64>,
+    pub(super) system_identifier: Option<u64>,
     /// Since when there has been no writer that answers.
     trouble_since: Option<Duration>,
+    /// Until when every host gets the chance to answer.
+    pub(super) settle_until: Duration,
     /// There has been a writer, or every host had the chance to answer.
-    settled: bool,
+    pub(super) settled: bool,
     /// When one writer last took over from another.
     changed_at: Option<Duration>,
     had_writer: bool,
     writing: bool,
+    /// How the writer's log grew.
+    tide: Tide,
 }
 
 impl Machine {
@@ -90,6 +95,7 @@ impl Machine {
     #[must_use]
     pub fn new(hosts: &[HostAddr], settings: MonitorSettings) -> Self {
         Self {
+            settle_until: settings.settle,
             settings,
             records: hosts.iter().cloned().map(Record::new).collect(),
             now: Duration::ZERO,
@@ -103,25 +109,35 @@ impl Machine {
             changed_at: None,
             had_writer: false,
             writing: false,
+            tide: Tide::default(),
         }
     }
 
     /// Takes in one input and says what to do.
     ///
     /// The order is fixed: the input changes what is known of its host, overdue hosts are given
-    /// up, claims are judged, and the phase follows from the judgement.
+    /// up, claims are judged, the phase follows from the judgement, and then who lags behind the
+    /// writer and who has to leave.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Action> {
         self.now = self.now.max(now);
         let before: Vec<HostView> = self.records.iter().map(|r| r.view.clone()).collect();
         let (phase, writer) = (self.phase, self.writer.clone());
         let mut actions = Vec::new();
         let mut events = Vec::new();
+        let answered = match &input {
+            Input::Answered { host, .. } => Some(host.clone()),
+            _ => None,
+        };
 
         self.apply(input, &mut actions, &mut events);
         for record in &mut self.records {
             record.expire(self.now, self.settings.silence_limit, &mut events);
         }
         self.elect(&mut events);
+        if let Some(host) = answered {
+            self.gauge(&host, &mut events);
+        }
+        self.dismiss(&mut actions, &mut events);
 
         let same = phase == self.phase
             && writer == self.writer
@@ -172,55 +188,10 @@ impl Machine {
                     actions.push(Action::Probe(host));
                 }
             }
-            Input::Discovered { hosts } => self.adopt(hosts, actions, events),
+            Input::Discovered(found) => self.adopt(found, actions, events),
             Input::Writing(writing) => self.writing = writing,
             Input::ForgetTerm => self.forget(events),
             Input::Tick => {}
-        }
-    }
-
-    fn record(&mut self, host: &HostAddr) -> Option<&mut Record> {
-        self.records.iter_mut().find(|r| r.view.addr == *host)
-    }
-
-    /// Whether a host with this system identifier belongs to another cluster: then this one, and
-    /// the one it should show.
-    ///
-    /// Before the first writer, what most hosts show is right, and in a draw what the host shows
-    /// that the configuration names first. So one stranger in the list, answering first, does not
-    /// make strangers of all others.
-    fn stranger(&self, id: u64) -> Option<(u64, u64)> {
-        if let Some(expected) = self.system_identifier {
-            return (id != expected).then_some((id, expected));
-        }
-        let shown = || self.records.iter().filter_map(|r| r.system_identifier);
-        let votes = |id: u64| shown().filter(|other| *other == id).count();
-        let most = shown().map(votes).max()?;
-        let expected = shown().find(|other| votes(*other) == most)?;
-        let outvoted = votes(id) < most;
-        (id != expected && (self.settled || outvoted)).then_some((id, expected))
-    }
-
-    fn adopt(&mut self, hosts: Vec<HostAddr>, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
-        // A discovery that finds nobody has failed; it is no reason to forget everybody.
-        if hosts.is_empty() {
-            return;
-        }
-        self.records.retain(|record| {
-            let addr = &record.view.addr;
-            let stays = hosts.contains(addr);
-            if !stays {
-                actions.push(Action::Unwatch(addr.clone()));
-                events.push(Event::HostRemoved { host: addr.clone() });
-            }
-            stays
-        });
-        for host in hosts {
-            if self.record(&host).is_none() {
-                actions.push(Action::Watch(host.clone()));
-                events.push(Event::HostAdded { host: host.clone() });
-                self.records.push(Record::new(host));
-            }
         }
     }
 
@@ -230,6 +201,30 @@ impl Machine {
                 record.view.fenced = false;
             }
             events.push(Event::TermForgotten { term });
+        }
+    }
+
+    /// Measures how far standbys are behind: the one that has answered, and those that nobody has
+    /// judged yet. Without a writer that answers, what was judged before stands.
+    fn gauge(&mut self, answered: &HostAddr, events: &mut Vec<Event>) {
+        let is_writer = self.writer.as_ref() == Some(answered);
+        if let Some(position) = self
+            .record(answered)
+            .and_then(|record| record.view.position)
+        {
+            if is_writer {
+                self.tide.saw(self.now, position);
+            }
+        }
+        let judges = self.phase == Phase::Stable;
+        for record in &mut self.records {
+            if record.view.addr == *answered || (judges && !record.gauged) {
+                record.measure(self.now, &self.tide);
+                if judges {
+                    record.gauged = true;
+                    record.judge_lag(&self.settings, events);
+                }
+            }
         }
     }
 
@@ -275,6 +270,7 @@ impl Machine {
                 term: record.view.term,
                 fresh: record.view.health == Health::Up,
                 writable: !record.view.read_only,
+                leaving: record.leaving,
                 incarnation: record.incarnation,
             })
             .collect()
@@ -304,27 +300,11 @@ impl Machine {
         }
     }
 
-    /// Refuses strangers also when they answered before those who outvote them.
-    fn outvote_strangers(&mut self, events: &mut Vec<Event>) {
-        for at in 0..self.records.len() {
-            let record = &self.records[at];
-            let Some(id) = record.system_identifier else {
-                continue;
-            };
-            if record.view.role == Role::Unknown {
-                continue;
-            }
-            if let Some((id, expected)) = self.stranger(id) {
-                self.records[at].refuse(id, expected, events);
-            }
-        }
-    }
-
     /// Before the first writer all hosts get the chance to answer once: a stale primary that
     /// happens to answer first must not be taken for the writer.
     fn settle(&mut self) {
-        self.settled |=
-            self.now >= self.settings.settle || self.records.iter().all(|record| record.heard);
+        self.settled |= !self.records.is_empty()
+            && (self.now >= self.settle_until || self.records.iter().all(|record| record.heard));
     }
 
     fn conclude(&mut self, verdict: &Verdict, events: &mut Vec<Event>) {
@@ -355,6 +335,7 @@ impl Machine {
                 .trouble_since
                 .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
             let mut term = None;
+            self.tide.turn();
             if let Some(at) = writer {
                 if std::mem::replace(&mut self.had_writer, true) {
                     self.changed_at = Some(self.now);
@@ -412,7 +393,7 @@ impl Machine {
     /// When a [`Input::Tick`] is due, if nothing else happens before.
     #[must_use]
     pub fn next_tick(&self) -> Option<Duration> {
-        let settle = (!self.settled).then_some(self.settings.settle);
+        let settle = (!self.settled && !self.records.is_empty()).then_some(self.settle_until);
         let calm = self
             .changed_at
             .map(|at| at + self.settings.fast_after_change)
@@ -443,6 +424,8 @@ fn matters_equal(a: &HostView, b: &HostView) -> bool {
             view.read_only,
             view.fenced,
             view.foreign,
+            view.lagging,
+            view.weight,
         )
     };
     a.addr == b.addr && key(a) == key(b)

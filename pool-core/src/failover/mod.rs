@@ -5,12 +5,15 @@
 //! failovers can be simulated in seconds, every order of events can be tested, and a failing seed
 //! replays. The monitor is the thin shell around it.
 //!
-//! Start reading at [`Machine::handle`]; who is primary is decided in `claim.rs`.
+//! Start reading at [`Machine::handle`]; who is primary is decided in `claim.rs`, who belongs to the
+//! cluster in `membership.rs`, who is too far behind in `lag.rs`.
 
 mod claim;
 mod event;
 mod input;
+mod lag;
 mod machine;
+mod membership;
 mod pace;
 mod record;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Answer, Event, Failure, Invalidation};
-use crate::topology::{Health, HostAddr, HostView, Role, Term};
+use crate::topology::{Health, HostAddr, HostView, Lsn, Role, Term};
 
 /// One host, with what only the machine needs to know of it.
 #[derive(Clone, Debug)]
@@ -18,34 +18,39 @@ pub(super) struct Record {
     pub(super) system_identifier: Option<u64>,
     /// The highest term it has claimed since the machine last took it into account.
     pub(super) claimed: Option<Term>,
-    /// System identifier and start time of the server behind the address.
+    /// System identifier (0 if the host does not tell) and start time of the server behind the
+    /// address.
     pub(super) incarnation: Option<(u64, i64)>,
+    /// The term of a claim that came with a stamp instead of a timeline.
+    stamped: Option<Term>,
+    /// Up to where a standby has received the log.
+    pub(super) received: Option<Lsn>,
+    /// How old its data is by the provider's word.
+    pub(super) told_staleness: Option<Duration>,
+    /// Its lag has been judged once.
+    pub(super) gauged: bool,
+    /// Discovery no longer names it.
+    pub(super) leaving: bool,
+    /// It has been told that discovery does not name it.
+    pub(super) missed: bool,
 }
 
 impl Record {
     pub(super) fn new(addr: HostAddr) -> Self {
         Self {
-            view: HostView {
-                addr,
-                role: Role::Unknown,
-                health: Health::Unknown,
-                generation: 1,
-                aborted: 0,
-                read_only: false,
-                fenced: false,
-                foreign: None,
-                term: None,
-                position: None,
-                round_trip: None,
-                last_answer: None,
-                problem: None,
-            },
+            view: HostView::new(addr),
             heard: false,
             unproven_since: None,
             draining: false,
             system_identifier: None,
             claimed: None,
             incarnation: None,
+            stamped: None,
+            received: None,
+            told_staleness: None,
+            gauged: false,
+            leaving: false,
+            missed: false,
         }
     }
 
@@ -62,14 +67,32 @@ impl Record {
         self.heard = true;
         self.unproven_since = None;
         self.system_identifier = answer.system_identifier;
-        self.incarnation = answer.system_identifier.zip(answer.started_at);
+        let incarnation = answer
+            .started_at
+            .map(|at| (answer.system_identifier.unwrap_or_default(), at));
+        let replaced =
+            self.incarnation.is_some() && incarnation.is_some() && self.incarnation != incarnation;
+        self.incarnation = incarnation.or(self.incarnation);
+        self.view.started_at = answer.started_at;
         self.view.role = role;
         self.view.health = Health::Up;
         self.view.foreign = None;
-        self.view.term = answer.term.filter(|_| role == Role::Primary);
+        self.stamped = match role {
+            Role::Primary => self
+                .stamped
+                .or_else(|| answer.stamp.map(Term::from_counter)),
+            _ => None,
+        };
+        self.view.term = answer
+            .term
+            .or(self.stamped)
+            .filter(|_| role == Role::Primary);
+        self.received = answer.received.filter(|_| role == Role::Standby);
+        self.told_staleness = answer.staleness;
         self.claimed = self.claimed.max(self.view.term);
         self.view.position = answer.position;
         self.view.round_trip = answer.round_trip;
+        self.view.latency = smoothed(self.view.latency, answer.round_trip);
         self.view.last_answer = Some(now);
         self.view.problem = None;
 
@@ -80,18 +103,25 @@ impl Record {
             });
         }
         self.view.read_only = read_only;
-        if role == Role::Primary {
-            // What it drains was opened on the primary that it still is.
-            self.draining = false;
-        } else {
+        // Also when it was down in between: what is still checked out was opened on a primary.
+        let held_primary = was == Role::Primary || self.draining;
+        if role == Role::Standby {
             self.view.fenced = false;
-            // Also when it was down in between: what is still checked out was opened on a primary.
-            if was == Role::Primary || self.draining {
+            if held_primary {
                 events.push(Event::Demoted {
                     host: self.view.addr.clone(),
                 });
                 self.invalidate(Invalidation::Demoted, events);
+            } else if replaced && was == Role::Standby {
+                // They lead to another server of the same role, or are dead.
+                self.retire(false, Invalidation::Replaced, events);
             }
+        } else if replaced && held_primary {
+            // After a restart they are dead. If the name moved, they lead to a former primary.
+            self.invalidate(Invalidation::Replaced, events);
+        } else {
+            // What it drains was opened on the primary that it still is.
+            self.draining = false;
         }
         if back {
             events.push(Event::HostUp {
@@ -232,5 +262,13 @@ impl Record {
             aborted,
             reason,
         });
+    }
+}
+
+/// An average in which the newest counts a quarter, and each one before it less.
+fn smoothed(before: Option<Duration>, newest: Option<Duration>) -> Option<Duration> {
+    match (before, newest) {
+        (Some(before), Some(newest)) => Some((before * 3 + newest) / 4),
+        (before, newest) => newest.or(before),
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    discovery::{Discovery, Fixed},
+    discovery::{Auto, Discovery},
     error::{BoxError, Error, NoHost},
     failover::{Event, Machine, Report},
     observe::Events,
@@ -63,7 +63,8 @@ impl Drop for Inner {
 }
 
 impl Cluster {
-    /// Starts to watch the hosts of the configuration, and waits until one is usable as its
+    /// Starts to watch the hosts of the configuration, and those that the
+    /// [source chosen](Auto) by itself finds, and waits until one is usable as its
     /// target asks. With [`lazy`](crate::config::PoolSettings::lazy) it does not wait.
     ///
     /// # Errors
@@ -75,12 +76,11 @@ impl Cluster {
     ///
     /// Dropping the future stops everything that it started.
     pub async fn connect(config: Config) -> Result<Self, Error> {
-        let fixed = Fixed::new(config.hosts().iter().cloned());
-        Self::connect_with(config, fixed).await
+        Self::connect_with(config, Auto::new()).await
     }
 
-    /// Like [`connect`](Self::connect), with a source of further hosts. The hosts of the
-    /// configuration are where it begins.
+    /// Like [`connect`](Self::connect), with a source of hosts in place of the configuration's
+    /// list, which is where it begins.
     ///
     /// # Errors
     ///
@@ -90,7 +90,24 @@ impl Cluster {
     ///
     /// As [`connect`](Self::connect).
     pub async fn connect_with(config: Config, discovery: impl Discovery) -> Result<Self, Error> {
-        let cluster = Self::start(config, Arc::new(discovery));
+        Self::connect_all(config, vec![Arc::new(discovery)]).await
+    }
+
+    /// Like [`connect_with`](Self::connect_with), with several sources: what one of them names
+    /// belongs to the cluster. Of zones, weights and hints the first one's count.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_all(
+        config: Config,
+        sources: Vec<Arc<dyn Discovery>>,
+    ) -> Result<Self, Error> {
+        let cluster = Self::start(config, sources);
         let pool = cluster.config().pool();
         if !pool.lazy {
             let target = cluster.config().target();
@@ -100,14 +117,14 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn start(config: Config, discovery: Arc<dyn Discovery>) -> Self {
+    fn start(config: Config, sources: Vec<Arc<dyn Discovery>>) -> Self {
         let config = Arc::new(config);
         let unknown = Machine::new(config.hosts(), config.monitor().clone()).topology();
         let shared = Arc::new(Shared::new(unknown));
         let (events, _) = broadcast::channel(config.monitor().events_capacity);
         let (requests, inbox) = mpsc::channel(1024);
         let weak = events.downgrade();
-        let worker = Worker::new(config.clone(), discovery, shared.clone(), events);
+        let worker = Worker::new(config.clone(), sources, shared.clone(), events);
         #[expect(
             clippy::disallowed_methods,
             reason = "owned by `Inner`, which aborts it"
@@ -128,6 +145,11 @@ impl Cluster {
     #[must_use]
     pub fn topology(&self) -> Arc<Topology> {
         self.inner.shared.topology()
+    }
+
+    /// The newest picture, without counting a reference.
+    pub(crate) fn glance(&self) -> impl std::ops::Deref<Target = Topology> + '_ {
+        self.inner.shared.glance()
     }
 
     /// The configuration.
@@ -189,6 +211,14 @@ impl Cluster {
     pub fn forget_term(&self) {
         // A monitor that has ended fences nobody.
         drop(self.inner.requests.try_send(Request::ForgetTerm));
+    }
+
+    /// Has all hosts probed and all sources asked at once: for callbacks of failover managers, and
+    /// whoever else hears of a change first. It changes nothing by itself, so it may be called in
+    /// vain, and by anybody; calls in quick succession count as one.
+    pub fn probe_now(&self) {
+        // A monitor that has ended probes nobody.
+        drop(self.inner.requests.try_send(Request::ProbeNow));
     }
 
     /// Stops the monitor. The picture stays as it is; checkouts of its pools fail with

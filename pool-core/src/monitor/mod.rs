@@ -3,11 +3,12 @@
 //! Tasks, all owned by [`worker::Worker`], which is owned by the [`Cluster`]:
 //! - the worker itself, the only one that changes the topology;
 //! - one prober a host, at the pace that the machine sets, or at once when its bell rings;
-//! - the discovery's, if it asks to be refreshed.
+//! - one discoverer a source of hosts.
 
 mod cluster;
+mod discoverer;
+mod probe;
 mod prober;
-mod session;
 mod shared;
 #[cfg(test)]
 mod tests;

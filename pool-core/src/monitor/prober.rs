@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_postgres::Config;
 
-use super::session::Session;
+use super::probe::Probe;
 use crate::{
     config::MonitorSettings,
     failover::{Answer, Failure, Pace},
@@ -104,23 +104,34 @@ impl Prober {
     /// while it lasts.
     async fn probe(
         &self,
-        session: &mut Option<Session>,
+        session: &mut Option<Probe>,
         number: u64,
         patience: Duration,
     ) -> Result<Answer, Failure> {
         let begun = Instant::now();
         let mut open = session.take();
+        let missing = matches!(self.pace.borrow().0, Pace::Urgent { .. });
         let asking = async {
+            if open.as_ref().is_some_and(|old| old.is_old(missing)) {
+                let fresh = Probe::open(&self.driver, self.connect_timeout).await;
+                // One that can't be had now is no reason to give up the one at hand.
+                if !matches!(fresh, Err(Failure::Denied(_))) {
+                    open = None;
+                    let mut fresh = fresh?;
+                    let answer = fresh.ask().await?;
+                    return Ok((fresh, answer));
+                }
+            }
             if let Some(mut old) = open.take() {
-                match old.probe().await {
+                match old.ask().await {
                     Ok(answer) => return Ok((old, answer)),
                     Err(denied @ Failure::Denied(_)) => return Err(denied),
                     // The connection broke; whether the host did, only a new one can tell.
                     Err(_) => {}
                 }
             }
-            let mut new = Session::open(&self.driver, self.connect_timeout).await?;
-            let answer = new.probe().await?;
+            let mut new = Probe::open(&self.driver, self.connect_timeout).await?;
+            let answer = new.ask().await?;
             Ok((new, answer))
         };
         let mut asking = std::pin::pin!(asking);
@@ -156,7 +167,7 @@ impl Prober {
     /// ended.
     async fn rest(
         &mut self,
-        session: &mut Option<Session>,
+        session: &mut Option<Probe>,
         begun: Instant,
         spacing: Duration,
     ) -> Result<(), watch::error::RecvError> {

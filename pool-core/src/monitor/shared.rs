@@ -23,6 +23,17 @@ pub(crate) trait Follower: Send + Sync {
     fn follow(&self, topology: &Arc<Topology>);
 }
 
+/// A short look at the newest topology.
+pub(super) struct Glance(arc_swap::Guard<Arc<Topology>>);
+
+impl std::ops::Deref for Glance {
+    type Target = Topology;
+
+    fn deref(&self) -> &Topology {
+        &self.0
+    }
+}
+
 /// The newest topology and its readers.
 pub(crate) struct Shared {
     topology: ArcSwap<Topology>,
@@ -51,6 +62,11 @@ impl Shared {
     /// The newest topology.
     pub(crate) fn topology(&self) -> Arc<Topology> {
         self.topology.load_full()
+    }
+
+    /// The newest topology, without counting a reference: for those who look and are done.
+    pub(super) fn glance(&self) -> Glance {
+        Glance(self.topology.load())
     }
 
     /// What is remembered of promotions and flushed logs.

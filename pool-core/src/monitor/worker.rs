@@ -12,24 +12,29 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{Notify, broadcast, mpsc, oneshot, watch},
     task::{AbortHandle, JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
+    discoverer::{Discovered, Discoverer},
     prober::{Bell, Finding, Prober},
     shared::Shared,
 };
 use crate::{
     config::Config,
-    discovery::Discovery,
+    discovery::{Discovery, Found},
     failover::{Action, Event, Input, Machine, Pace, Report},
     topology::{HostAddr, Topology},
 };
 
 /// How long the application counts as writing after its last checkout of the writer.
 const WRITING_LASTS: Duration = Duration::from_secs(2);
+
+/// How long to wait for the first word of a source of hosts before the hosts of the configuration
+/// are watched: an endpoint that stands for a whole cluster should not be taken for a host.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// How long to rest after a panic, so that one that comes back does not spin.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +54,8 @@ pub(crate) enum Request {
     Writing,
     /// An operator's order.
     ForgetTerm,
+    /// Somebody has heard of a change.
+    ProbeNow,
 }
 
 #[derive(Debug)]
@@ -59,11 +66,21 @@ struct Watched {
     waiting: Vec<(u64, oneshot::Sender<()>)>,
 }
 
+/// One source of hosts.
+#[derive(Debug)]
+struct Source {
+    discovery: Arc<dyn Discovery>,
+    bell: Arc<Notify>,
+    task: Option<AbortHandle>,
+    /// What it last said.
+    found: Option<Found>,
+}
+
 /// The worker's state.
 #[derive(Debug)]
 pub(super) struct Worker {
     config: Arc<Config>,
-    discovery: Arc<dyn Discovery>,
+    sources: Vec<Source>,
     shared: Arc<Shared>,
     events: broadcast::Sender<Event>,
     machine: Machine,
@@ -72,14 +89,14 @@ pub(super) struct Worker {
     tasks: JoinSet<()>,
     pace: watch::Sender<(Pace, Instant)>,
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
-    discovered: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    discovered: (mpsc::Sender<Discovered>, mpsc::Receiver<Discovered>),
     writing_until: Option<Instant>,
 }
 
 impl Worker {
     pub(super) fn new(
         config: Arc<Config>,
-        discovery: Arc<dyn Discovery>,
+        sources: Vec<Arc<dyn Discovery>>,
         shared: Arc<Shared>,
         events: broadcast::Sender<Event>,
     ) -> Self {
@@ -93,10 +110,18 @@ impl Worker {
             tasks: JoinSet::new(),
             pace: watch::Sender::new((pace, start)),
             findings: mpsc::channel(64),
-            discovered: mpsc::channel(1),
+            discovered: mpsc::channel(16),
             writing_until: None,
             config,
-            discovery,
+            sources: sources
+                .into_iter()
+                .map(|discovery| Source {
+                    discovery,
+                    bell: Arc::default(),
+                    task: None,
+                    found: None,
+                })
+                .collect(),
             shared,
             events,
         }
@@ -105,10 +130,7 @@ impl Worker {
     /// Works until all senders of requests are gone. A panic is told and survived: what has been
     /// learnt, the highest term above all, must outlive it.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        for host in self.config.hosts().to_vec() {
-            self.watch(host);
-        }
-        self.spawn_discovery();
+        self.begin().await;
         while AssertUnwindSafe(self.work(&mut requests))
             .catch_unwind()
             .await
@@ -117,6 +139,24 @@ impl Worker {
             let task = "monitor".to_owned();
             self.emit(Event::TaskRestarted { task });
             tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    /// Begins with what the first source says, or with the hosts of the configuration.
+    async fn begin(&mut self) {
+        for source in 0..self.sources.len() {
+            self.spawn_discoverer(source);
+        }
+        let first = timeout(FIRST_WORD, self.discovered.1.recv()).await;
+        // Time begins now: until now nobody could have answered.
+        self.start = Instant::now();
+        let pace = self.machine.pace(Duration::ZERO);
+        self.pace.send_replace((pace, self.start));
+        for host in self.config.hosts().to_vec() {
+            self.watch(host);
+        }
+        if let Ok(Some(discovered)) = first {
+            self.discovered(discovered);
         }
     }
 
@@ -130,7 +170,7 @@ impl Worker {
                     Some(request) => self.asked(request),
                     None => return,
                 },
-                Some(input) = self.discovered.1.recv() => self.handle(input),
+                Some(discovered) = self.discovered.1.recv() => self.discovered(discovered),
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 () = sleep_until(tick) => self.tick(),
             }
@@ -225,7 +265,37 @@ impl Worker {
                 }
             }
             Request::ForgetTerm => self.handle(Input::ForgetTerm),
+            Request::ProbeNow => {
+                for watched in self.watched.values() {
+                    watched.bell.ring.notify_one();
+                }
+                for source in &self.sources {
+                    source.bell.notify_one();
+                }
+            }
         }
+    }
+
+    /// Brings together what the sources said last. One that has failed keeps its last word.
+    fn discovered(&mut self, discovered: Discovered) {
+        let Some(found) = discovered.found else {
+            return;
+        };
+        self.sources[discovered.source].found = Some(found);
+        let mut all = Found::default();
+        for said in self
+            .sources
+            .iter()
+            .filter_map(|source| source.found.as_ref())
+        {
+            for host in &said.hosts {
+                if !all.names(&host.addr) {
+                    all.hosts.push(host.clone());
+                }
+            }
+            all.primary = all.primary.or_else(|| said.primary.clone());
+        }
+        self.handle(Input::Discovered(all));
     }
 
     fn handle(&mut self, input: Input) {
@@ -308,32 +378,19 @@ impl Worker {
         );
     }
 
-    fn spawn_discovery(&mut self) {
-        let discovery = self.discovery.clone();
-        let found = self.discovered.0.clone();
-        let events = self.events.clone();
-        let limit = self.config.pool().connect_timeout;
-        self.tasks.spawn(async move {
-            loop {
-                let problem = match tokio::time::timeout(limit, discovery.discover()).await {
-                    Ok(Ok(hosts)) => {
-                        if found.send(Input::Discovered { hosts }).await.is_err() {
-                            break;
-                        }
-                        None
-                    }
-                    Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some(format!("no answer within {limit:.1?}")),
-                };
-                if let Some(problem) = problem {
-                    let _ = events.send(Event::DiscoveryFailed { problem });
-                }
-                match discovery.refresh_interval() {
-                    Some(interval) => tokio::time::sleep(interval).await,
-                    None => break,
-                }
-            }
-        });
+    fn spawn_discoverer(&mut self, number: usize) {
+        let source = &mut self.sources[number];
+        let discoverer = Discoverer {
+            number,
+            source: source.discovery.clone(),
+            config: self.config.clone(),
+            shared: self.shared.clone(),
+            pace: self.pace.subscribe(),
+            bell: source.bell.clone(),
+            discovered: self.discovered.0.clone(),
+            events: self.events.clone(),
+        };
+        source.task = Some(self.tasks.spawn(discoverer.run()));
     }
 
     /// A task of ours ended. A panic is told and the task begun anew; silence would leave a host
@@ -348,14 +405,19 @@ impl Worker {
             .iter()
             .find(|(_, watched)| watched.task.id() == id)
             .map(|(host, _)| host.clone());
-        let task = match &host {
-            Some(host) => format!("prober of {host}"),
-            None => "discovery".to_owned(),
-        };
-        self.emit(Event::TaskRestarted { task });
-        match host {
-            Some(host) => self.watch(host),
-            None => self.spawn_discovery(),
+        if let Some(host) = host {
+            let task = format!("prober of {host}");
+            self.emit(Event::TaskRestarted { task });
+            return self.watch(host);
+        }
+        let source = self
+            .sources
+            .iter()
+            .position(|source| source.task.as_ref().is_some_and(|task| task.id() == id));
+        if let Some(number) = source {
+            let task = format!("discovery: {}", self.sources[number].discovery.name());
+            self.emit(Event::TaskRestarted { task });
+            self.spawn_discoverer(number);
         }
     }
 }

@@ -37,10 +37,8 @@ impl Connect for FollowWriter {
 pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
     let settings = pools.cluster().config().pool();
     let (size, timeout) = (settings.writer_size, settings.checkout_timeout);
-    let any = pools
-        .cluster()
-        .config()
-        .driver_config(&pools.cluster().config().hosts()[0]);
+    // The driver wants one; `FollowWriter` uses another.
+    let any = Config::new();
     let hook_pools = pools.clone();
     let of_this_writer = Hook::sync_fn(move |_, metrics| {
         if hook_pools.is_of_this_writer(metrics.created) {

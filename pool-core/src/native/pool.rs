@@ -83,7 +83,7 @@ impl Pool {
     pub fn builder(conninfo: &str) -> PoolBuilder {
         PoolBuilder {
             config: Config::builder(conninfo),
-            discovery: None,
+            sources: Vec::new(),
         }
     }
 
@@ -291,7 +291,7 @@ impl fmt::Debug for Pool {
 #[must_use = "a builder does nothing until `build` is awaited"]
 pub struct PoolBuilder {
     config: ConfigBuilder,
-    discovery: Option<Arc<dyn Discovery>>,
+    sources: Vec<Arc<dyn Discovery>>,
 }
 
 impl PoolBuilder {
@@ -301,9 +301,16 @@ impl PoolBuilder {
         self
     }
 
-    /// Asks a source for further hosts; the configuration's are where it begins.
+    /// Asks a source for the hosts; those of the connection string are where it begins, and may be
+    /// left out if the source has no need of them. With several sources, what one of them names
+    /// belongs to the cluster.
+    ///
+    /// A host that the source names gets credentials only if the connection string names it too, if
+    /// the source vouches for it, or if
+    /// [`allowed_hosts`](ConfigBuilder::allowed_hosts) admits it.
     pub fn discovery(mut self, discovery: impl Discovery) -> Self {
-        self.discovery = Some(Arc::new(discovery));
+        self.config = self.config.hosts_by_discovery();
+        self.sources.push(Arc::new(discovery));
         self
     }
 
@@ -318,9 +325,9 @@ impl PoolBuilder {
     /// As [`Pool::connect`].
     pub async fn build(self) -> Result<Pool, Error> {
         let config = self.config.build()?;
-        let cluster = match self.discovery {
-            Some(discovery) => Cluster::connect_with(config, discovery).await?,
-            None => Cluster::connect(config).await?,
+        let cluster = match self.sources.is_empty() {
+            false => Cluster::connect_all(config, self.sources).await?,
+            true => Cluster::connect(config).await?,
         };
         Ok(Pool::new(&cluster))
     }

@@ -65,7 +65,7 @@ impl<D: Driver> SubPools<D> {
             return Err(None);
         }
         let routes = self.routes.load();
-        let Some(sub_pool) = routes.route(target, &self.readers) else {
+        let Some(sub_pool) = routes.route(target, &self.cluster) else {
             return Err(None);
         };
         match D::try_get(&sub_pool.pool) {
@@ -106,7 +106,7 @@ impl<D: Driver> SubPools<D> {
             let overtakes = target == Target::Primary && turn.is_none() && self.gate.is_queued();
             let chosen = chosen
                 .take()
-                .or_else(|| routes.route(target, &self.readers).cloned());
+                .or_else(|| routes.route(target, &self.cluster).cloned());
             let sub_pool = match &chosen {
                 Some(sub_pool) if !overtakes => sub_pool,
                 _ => {
@@ -187,7 +187,7 @@ impl<D: Driver> SubPools<D> {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if let Some(sub_pool) = self.routes.load().route(target, &self.readers) {
+            if let Some(sub_pool) = self.routes.load().route(target, &self.cluster) {
                 return sub_pool.generation.clone();
             }
             if changed.changed().await.is_err() {

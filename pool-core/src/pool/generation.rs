@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Generation {
     aborted: CancellationToken,
     /// Whether the host is the writer, by the newest topology.
     is_writer: AtomicBool,
+    /// When the server was started, by the newest topology; 0 if that is not known.
+    started_at: AtomicI64,
     /// The admission cap: how many connections are opened at the same time.
     connects: Semaphore,
     /// The tasks that drive open connections, to abort them with.
@@ -58,6 +60,7 @@ impl Generation {
             retired: CancellationToken::new(),
             aborted: CancellationToken::new(),
             is_writer: AtomicBool::new(false),
+            started_at: AtomicI64::new(0),
             connections: Mutex::new(Vec::new()),
             unreplicated: AtomicU64::new(0),
             failure: Mutex::new(None),
@@ -115,8 +118,17 @@ impl Generation {
         self.number
     }
 
-    pub(super) fn set_writer(&self, is_writer: bool) {
+    /// Takes in what the topology says of its host.
+    pub(super) fn update(&self, is_writer: bool, started_at: Option<i64>) {
         self.is_writer.store(is_writer, Ordering::Release);
+        self.started_at
+            .store(started_at.unwrap_or_default(), Ordering::Release);
+    }
+
+    /// Whether a server that was started then is the one that its connections lead to, under
+    /// whatever name.
+    pub(super) fn leads_to(&self, started_at: Option<i64>) -> bool {
+        started_at.is_some_and(|at| at == self.started_at.load(Ordering::Acquire))
     }
 
     pub(crate) fn is_writer(&self) -> bool {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{Driver, Generation, Status, SubPoolStatus, gate::Gate};
 use crate::{
     monitor::{Cluster, Follower},
-    routing::RoundRobin,
+    routing::{self, Lookup, Readers},
     topology::{HostAddr, HostView, Target, Topology},
 };
 
@@ -25,10 +25,20 @@ pub(crate) struct SubPool<D: Driver> {
 /// Where checkouts go: made anew with each topology that matters, read without a lock.
 pub(super) struct Routes<D: Driver> {
     pub(super) writer: Option<Arc<SubPool<D>>>,
-    pub(super) readers: Vec<Arc<SubPool<D>>>,
+    pub(super) readers: Vec<Reader<D>>,
+    /// A primary that is closed for writes.
+    read_only: Option<Arc<SubPool<D>>>,
+    /// The cluster is one host.
+    alone: bool,
     pub(super) closed: bool,
     /// Since when the writer is the writer.
     writer_since: Instant,
+}
+
+/// A standby that serves reads, and its place in the topology's list.
+pub(super) struct Reader<D: Driver> {
+    sub_pool: Arc<SubPool<D>>,
+    place: usize,
 }
 
 /// All sub-pools of one pool.
@@ -37,7 +47,6 @@ pub(crate) struct SubPools<D: Driver> {
     pub(super) cluster: Cluster,
     pub(super) routes: ArcSwap<Routes<D>>,
     members: Mutex<Members<D>>,
-    pub(super) readers: RoundRobin,
     pub(super) gate: Gate,
     /// Counts the routes, for those who wait for others.
     pub(super) changed: watch::Sender<u64>,
@@ -66,6 +75,8 @@ impl<D: Driver> SubPools<D> {
             routes: ArcSwap::from_pointee(Routes {
                 writer: None,
                 readers: Vec::new(),
+                read_only: None,
+                alone: false,
                 closed: false,
                 writer_since: Instant::now(),
             }),
@@ -81,7 +92,6 @@ impl<D: Driver> SubPools<D> {
             }),
             driver,
             cluster: cluster.clone(),
-            readers: RoundRobin::default(),
             gate: Gate::new(),
             changed: watch::Sender::new(0),
         });
@@ -215,8 +225,13 @@ impl<D: Driver> SubPools<D> {
             let abort = match topology.host(generation.host()) {
                 Some(host) => generation.number() <= host.aborted,
                 // It left the cluster as the writer; what is still written there is lost once
-                // another host is.
-                None => generation.is_writer() && topology.writer.is_some(),
+                // another server is.
+                None => {
+                    let writer = topology.writer.as_ref();
+                    let writer = writer.and_then(|writer| topology.host(writer));
+                    generation.is_writer()
+                        && writer.is_some_and(|host| !generation.leads_to(host.started_at))
+                }
             };
             if abort {
                 generation.abort();
@@ -239,12 +254,12 @@ impl<D: Driver> SubPools<D> {
                 .iter()
                 .find(|sub_pool| *sub_pool.generation.host() == host.addr);
             if let Some(sub_pool) = existing {
-                sub_pool.generation.set_writer(is_writer);
+                sub_pool.generation.update(is_writer, host.started_at);
                 // A promoted standby takes its connections along.
                 D::grow(&sub_pool.pool, size);
             } else if host.foreign.is_none() {
                 let generation = Generation::new(&self.cluster, host.addr.clone(), host.generation);
-                generation.set_writer(is_writer);
+                generation.update(is_writer, host.started_at);
                 members.current.push(Arc::new(SubPool {
                     pool: self.driver.open(&generation, size),
                     generation,
@@ -278,9 +293,21 @@ impl<D: Driver> SubPools<D> {
             readers: topology
                 .hosts()
                 .iter()
-                .filter(|host| host.is_reader())
-                .filter_map(|host: &HostView| of(&host.addr))
+                .enumerate()
+                .filter(|(_, host)| host.is_reader())
+                .filter_map(|(place, host)| {
+                    Some(Reader {
+                        sub_pool: of(&host.addr)?,
+                        place,
+                    })
+                })
                 .collect(),
+            read_only: topology
+                .hosts()
+                .iter()
+                .find(|host| routing::is_closed_primary(host))
+                .and_then(|host| of(&host.addr)),
+            alone: routing::is_alone(topology),
             closed: members.closed,
         }
     }
@@ -306,24 +333,78 @@ impl<D: Driver> Drop for SubPools<D> {
 impl<D: Driver> Routes<D> {
     /// Whether `route` would find a sub-pool.
     pub(super) fn has(&self, target: Target) -> bool {
+        let reader = !self.readers.is_empty();
         match target {
             Target::Primary => self.writer.is_some(),
-            Target::Standby => !self.readers.is_empty(),
+            Target::Standby => reader,
+            Target::StrictReader => reader || (self.alone && self.writer.is_some()),
+            Target::ReadOnly => reader || self.read_only.is_some(),
             Target::PreferPrimary | Target::PreferStandby | Target::Any => {
-                self.writer.is_some() || !self.readers.is_empty()
+                self.writer.is_some() || reader
             }
         }
     }
 
     /// The sub-pool that serves a checkout.
-    pub(super) fn route(&self, target: Target, turn: &RoundRobin) -> Option<&Arc<SubPool<D>>> {
-        let reader = || Some(&self.readers[turn.pick(self.readers.len())?]);
+    pub(super) fn route(&self, target: Target, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
+        let reader = || self.reader(cluster);
         match target {
             Target::Primary => self.writer.as_ref(),
             Target::Standby => reader(),
+            Target::StrictReader => {
+                reader().or_else(|| self.writer.as_ref().filter(|_| self.alone))
+            }
+            Target::ReadOnly => reader().or(self.read_only.as_ref()),
             Target::PreferPrimary => self.writer.as_ref().or_else(reader),
             Target::PreferStandby | Target::Any => reader().or(self.writer.as_ref()),
         }
+    }
+
+    fn reader(&self, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
+        let at = match self.readers.as_slice() {
+            [] => return None,
+            [_] => 0,
+            readers => {
+                let choice = Choice {
+                    readers,
+                    topology: &cluster.glance(),
+                };
+                let picked = cluster
+                    .config()
+                    .reader_strategy()
+                    .pick(&Readers::new(&choice));
+                picked.min(readers.len() - 1)
+            }
+        };
+        Some(&self.readers[at].sub_pool)
+    }
+}
+
+/// What a strategy chooses from: the readers of these routes, with the newest that is known.
+struct Choice<'a, D: Driver> {
+    readers: &'a [Reader<D>],
+    topology: &'a Topology,
+}
+
+impl<D: Driver> Lookup for Choice<'_, D> {
+    fn len(&self) -> usize {
+        self.readers.len()
+    }
+
+    fn host(&self, at: usize) -> Option<&HostView> {
+        let reader = self.readers.get(at)?;
+        let addr = reader.sub_pool.generation.host();
+        // The topology may be newer than the routes.
+        match self.topology.hosts().get(reader.place) {
+            Some(host) if host.addr == *addr => Some(host),
+            _ => self.topology.host(addr),
+        }
+    }
+
+    fn in_use(&self, at: usize) -> usize {
+        self.readers
+            .get(at)
+            .map_or(0, |reader| D::counts(&reader.sub_pool.pool).in_use())
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Everything here is plain data without a clock, a socket or a task.
 
+mod found;
 mod host;
 mod role;
 mod snapshot;
 mod target;
 mod term;
 
+pub use found::{Found, FoundHost};
 pub use host::HostAddr;
 pub use role::{Health, Phase, Role};
 pub use snapshot::{HostView, Topology};
-pub use target::{Target, UnknownTarget};
+pub use target::{FailoverMode, Target, UnknownTarget};
 pub use term::{InvalidLsn, Lsn, Term};

@@ -1,6 +1,6 @@
 //! The immutable picture of a cluster at one moment.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Health, HostAddr, Lsn, Phase, Role, Term};
 
@@ -47,16 +47,6 @@ impl Topology {
     pub fn host(&self, addr: &HostAddr) -> Option<&HostView> {
         self.hosts.iter().find(|host| host.addr == *addr)
     }
-
-    /// How many bytes of WAL a standby's replay is behind the writer's last known position.
-    ///
-    /// Both positions are as old as the last probes, so this is an estimate. `None` without a
-    /// writer or a position.
-    #[must_use]
-    pub fn lag(&self, host: &HostView) -> Option<u64> {
-        let writer = self.host(self.writer.as_ref()?)?;
-        Some(host.position?.behind(writer.position?))
-    }
 }
 
 /// What is known of one host.
@@ -89,8 +79,28 @@ pub struct HostView {
     pub term: Option<Term>,
     /// Where a primary inserts WAL, or up to where a standby has replayed it.
     pub position: Option<Lsn>,
+    /// How many bytes of WAL a standby's replay was behind at its last answer: behind what it had
+    /// received, or what the primary had shown by then, whichever is more. An estimate from below,
+    /// by what was written since the primary's last answer. `None` where positions say nothing
+    /// (Aurora).
+    pub lag: Option<u64>,
+    /// How old the data of a standby was at its last answer: since when the primary had something
+    /// that the standby had not replayed. From below again: by at most one interval between probes.
+    pub staleness: Option<Duration>,
+    /// It is a standby that is behind the configured limits, and gets no reads until it has caught
+    /// up to half of them.
+    pub lagging: bool,
+    /// The availability zone that it is in, by configuration or discovery.
+    pub zone: Option<Arc<str>>,
+    /// Its share of the reads, by configuration or discovery, for strategies that look at it.
+    /// 1 if nobody says otherwise; a standby of weight 0 gets no reads at all.
+    pub weight: u32,
+    /// When the server was started, in microseconds since 1970: `pg_postmaster_start_time()`.
+    pub started_at: Option<i64>,
     /// How long its last answered probe took.
     pub round_trip: Option<Duration>,
+    /// The same, smoothed over some probes.
+    pub latency: Option<Duration>,
     /// When it last answered, as time since the monitor started.
     pub last_answer: Option<Duration>,
     /// What went wrong in the last probe, if it failed.
@@ -98,10 +108,40 @@ pub struct HostView {
 }
 
 impl HostView {
+    /// A host of which nothing is known but its address.
+    pub(crate) fn new(addr: HostAddr) -> Self {
+        Self {
+            addr,
+            role: Role::Unknown,
+            health: Health::Unknown,
+            generation: 1,
+            aborted: 0,
+            read_only: false,
+            fenced: false,
+            foreign: None,
+            term: None,
+            position: None,
+            lag: None,
+            staleness: None,
+            lagging: false,
+            zone: None,
+            weight: 1,
+            started_at: None,
+            round_trip: None,
+            latency: None,
+            last_answer: None,
+            problem: None,
+        }
+    }
+
     /// Whether it may serve a checkout that asks for a standby.
     #[must_use]
     pub fn is_reader(&self) -> bool {
-        self.role == Role::Standby && self.health == Health::Up && self.foreign.is_none()
+        self.role == Role::Standby
+            && self.health == Health::Up
+            && self.foreign.is_none()
+            && !self.lagging
+            && self.weight > 0
     }
 
     /// One line that says what was seen on the host, for errors.
@@ -117,6 +157,10 @@ impl HostView {
             (None, Role::Unknown) => text.push_str("no answer yet"),
             (None, Role::Primary) if self.fenced => text.push_str("stale primary, fenced"),
             (None, Role::Primary) if self.read_only => text.push_str("primary, but read-only"),
+            (None, Role::Standby) if self.lagging => text.push_str("standby, too far behind"),
+            (None, Role::Standby) if self.weight == 0 => {
+                text.push_str("standby, of weight 0 and so without reads");
+            }
             (None, role) => text.push_str(&role.to_string()),
         }
         if self.health == Health::Suspect || self.health == Health::Down {

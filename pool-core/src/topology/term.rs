@@ -26,6 +26,13 @@ impl Term {
         Self(timeline.into())
     }
 
+    /// The term of a provider whose timelines say nothing: a number that grows from one primary to
+    /// the next, for instance when each began, in microseconds.
+    #[must_use]
+    pub fn from_counter(counter: u64) -> Self {
+        Self(counter)
+    }
+
     /// The number itself.
     #[must_use]
     pub fn get(self) -> u64 {

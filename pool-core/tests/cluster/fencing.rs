@@ -3,24 +3,12 @@
 use std::time::Duration;
 
 use leadpool::{
-    Error, Event, Events, Pool, Target,
+    Error, Event, Pool, Target,
     topology::{Health, Phase, Role},
 };
 use leadpool_testkit::Cluster as Servers;
 
 use crate::support::*;
-
-async fn until(events: &mut Events, what: &str, found: impl Fn(&Event) -> bool) -> Event {
-    soon(what, async {
-        loop {
-            let event = events.next().await.expect("the monitor lives");
-            if found(&event) {
-                return event;
-            }
-        }
-    })
-    .await
-}
 
 #[tokio::test]
 async fn a_frozen_primary_that_wakes_up_is_fenced() {

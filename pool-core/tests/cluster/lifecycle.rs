@@ -9,8 +9,8 @@ use std::{
 };
 
 use leadpool::{
-    Cluster, Config, Error, Event, HostAddr, Pool, Target,
-    discovery::{Discovering, Discovery},
+    Cluster, Config, Error, Event, HostAddr, Pool,
+    discovery::{Discovering, Discovery, View},
 };
 
 use crate::support::*;
@@ -92,13 +92,21 @@ struct Clumsy {
 }
 
 impl Discovery for Clumsy {
-    fn discover(&self) -> Discovering<'_> {
+    fn name(&self) -> &str {
+        "clumsy"
+    }
+
+    fn discover<'a>(&'a self, _: &'a View) -> Discovering<'a> {
         Box::pin(async {
             match self.tries.fetch_add(1, Ordering::Relaxed) {
                 0 => panic!("on purpose"),
-                _ => Ok(self.config.hosts().to_vec()),
+                _ => Ok(self.config.hosts().iter().cloned().collect()),
             }
         })
+    }
+
+    fn vouches_for(&self, _: &HostAddr) -> bool {
+        true
     }
 
     fn refresh_interval(&self) -> Option<Duration> {
@@ -111,8 +119,12 @@ impl Discovery for Clumsy {
 struct Changing(Arc<Mutex<Vec<HostAddr>>>);
 
 impl Discovery for Changing {
-    fn discover(&self) -> Discovering<'_> {
-        Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
+    fn name(&self) -> &str {
+        "changing"
+    }
+
+    fn discover<'a>(&'a self, _: &'a View) -> Discovering<'a> {
+        Box::pin(async { Ok(self.0.lock().unwrap().iter().cloned().collect()) })
     }
 
     fn refresh_interval(&self) -> Option<Duration> {
@@ -121,7 +133,7 @@ impl Discovery for Changing {
 }
 
 #[tokio::test]
-async fn a_primary_that_leaves_the_cluster_is_aborted_once_another_is_the_writer() {
+async fn a_primary_that_is_named_no_longer_stays_until_another_is_the_writer() {
     let servers = leadpool_testkit::Cluster::start().await.unwrap();
     let config = Config::from_url(&servers.url()).unwrap();
     let mut hosts = config.hosts().to_vec();
@@ -130,19 +142,23 @@ async fn a_primary_that_leaves_the_cluster_is_aborted_once_another_is_the_writer
         .await
         .unwrap();
     let pool = Pool::new(&cluster);
+    let mut events = cluster.events();
     let client = pool.get().await.unwrap();
     drop(pool.get().await.unwrap());
-    // A hint alone ends nothing that is in use.
+    // A list ends nothing that works.
     hosts.remove(0);
     *list.lock().unwrap() = hosts;
+    until(&mut events, "the contradiction", |event| {
+        matches!(event, Event::DiscoveryContradicted { .. })
+    })
+    .await;
+    client.simple_query("SELECT 1").await.unwrap();
+    drop(pool.get().await.unwrap());
+    servers.promote(1).await.unwrap();
     seen(&pool, "the departure", |topology| {
         topology.hosts().len() == 2
     })
     .await;
-    client.simple_query("SELECT 1").await.unwrap();
-    let short = Duration::from_millis(100);
-    assert!(pool.timeout_get(Target::Primary, short).await.is_err());
-    servers.promote(1).await.unwrap();
     let writer = soon("the new writer", pool.get()).await.unwrap();
     assert_eq!(port(&writer).await, servers.addr(1).unwrap().port());
     let gone = soon("the abort", client.simple_query("SELECT pg_sleep(60)"));
@@ -168,7 +184,7 @@ async fn a_background_task_that_panics_is_told_of_and_started_again() {
         while added < 2 {
             match events.next().await.expect("the monitor lives") {
                 Event::TaskRestarted { task, .. } => {
-                    assert_eq!(task, "discovery");
+                    assert_eq!(task, "discovery: clumsy");
                     restarted = true;
                 }
                 Event::HostAdded { .. } => added += 1,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadpool::{Cluster, Config, Pool, config::ConfigBuilder, topology::Topology};
+use leadpool::{Cluster, Config, Event, Events, Pool, config::ConfigBuilder, topology::Topology};
 use leadpool_testkit::Cluster as Servers;
 
 /// A pool with default settings, and what it follows.
@@ -75,6 +75,23 @@ pub(crate) async fn seen(pool: &Pool, what: &str, found: impl Fn(&Topology) -> b
         }
     })
     .await;
+}
+
+/// Waits for an event.
+pub(crate) async fn until(
+    events: &mut Events,
+    what: &str,
+    found: impl Fn(&Event) -> bool,
+) -> Event {
+    soon(what, async {
+        loop {
+            let event = events.next().await.expect("the monitor lives");
+            if found(&event) {
+                return event;
+            }
+        }
+    })
+    .await
 }
 
 /// No session of an application is in a transaction, sooner or later.

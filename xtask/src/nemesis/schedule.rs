@@ -8,7 +8,7 @@ use std::{
 
 use leadpool::{
     HostAddr,
-    discovery::{Discovering, Discovery},
+    discovery::{Discovering, Discovery, View},
 };
 use leadpool_testkit::{Cluster, Trigger};
 use tokio::time::sleep;
@@ -37,10 +37,18 @@ impl Hosts {
 }
 
 impl Discovery for Hosts {
-    fn discover(&self) -> Discovering<'_> {
+    fn name(&self) -> &str {
+        "nemesis"
+    }
+
+    fn discover<'a>(&'a self, _: &'a View) -> Discovering<'a> {
         let hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let hosts = hosts.clone();
-        Box::pin(async move { Ok(hosts) })
+        let found = hosts.iter().cloned().collect();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn vouches_for(&self, _: &HostAddr) -> bool {
+        true
     }
 
     fn refresh_interval(&self) -> Option<Duration> {

@@ -2,15 +2,33 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Takes the readers in turn.
+use super::{ReaderStrategy, Readers};
+
+/// Takes the readers in turn: the default.
+///
+/// ```
+/// use leadpool::{Config, routing::RoundRobin};
+///
+/// let config = Config::builder("postgres://db1,db2/shop").reader_strategy(RoundRobin::new());
+/// # config.build().map(drop)
+/// # ;
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct RoundRobin {
+pub struct RoundRobin {
     next: AtomicUsize,
 }
 
 impl RoundRobin {
-    /// The next of `count` readers; `None` if there are none.
-    pub(crate) fn pick(&self, count: usize) -> Option<usize> {
-        self.next.fetch_add(1, Ordering::Relaxed).checked_rem(count)
+    /// Begins with the first reader.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl ReaderStrategy for RoundRobin {
+    fn pick(&self, readers: &Readers<'_>) -> usize {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        next.checked_rem(readers.len()).unwrap_or_default()
     }
 }
