@@ -3,8 +3,10 @@
 mod builder;
 mod check;
 mod conninfo;
+mod endpoint;
 mod error;
 mod host_pattern;
+mod instance_pattern;
 mod keys;
 mod secret;
 mod settings;
@@ -14,8 +16,10 @@ use std::{net::IpAddr, str::FromStr, sync::Arc};
 pub use builder::ConfigBuilder;
 pub(crate) use builder::hosts_of_conninfo;
 use builder::{Login, Tcp};
+pub use endpoint::{AwsEndpoint, EndpointKind};
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
+pub use instance_pattern::{InstancePattern, InvalidInstanceId, InvalidInstancePattern};
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
 pub use crate::topology::{FailoverMode, UnknownTarget};
