@@ -24,6 +24,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("host='db1'port=1", "conninfo", "space"),
     ("postgres://db1/shop?sslmode", "conninfo", "key=value"),
     ("postgres://a@b@db1/shop", "conninfo", "%40"),
+    ("postgres://a:b@db1/c@db2/shop", "conninfo", "%40"),
+    ("postgres://a:b@db1/shop?c=d@db2/shop", "conninfo", "%40"),
+    ("postgres://a:b@c:x?options=d@db1/shop", "conninfo", "%40"),
     ("postgres://db1/shop%2", "dbname", "%25"),
     ("postgres://db1/shop%zz", "dbname", "%25"),
     ("postgres://db1/%00", "dbname", "zero byte"),
@@ -57,6 +60,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "frobnicate",
         "unknown key",
     ),
+    ("postgres://db1/shop?c%20d=%", "(unreadable)", "unknown key"),
     ("host=db1 sslcert=x", "sslcert", "no TLS"),
     ("host=db1 service=x", "service", "pass the value"),
     ("host=db1 sslmode=require", "sslmode", "no TLS"),
@@ -216,6 +220,10 @@ fn a_password_shows_nowhere() {
         "postgres://app:hunter2@db1/shop?nonsense=1",
         "postgres://app:hunter2@db1:0/shop",
         "postgres://app:hunter2%@db1/shop",
+        "postgres://app:p@ss?hunter2=1@db1/shop",
+        "postgres://app:p@ss?connect_timeout=hunter2@db1/shop",
+        "postgres://app:p@hunter2:x?options=1@db1/shop",
+        "postgres://db1/shop?password=p&hunter2!=%",
         "mysql://app:hunter2@db1/shop",
     ] {
         assert!(!shown(Config::from_url(text)).contains("hunter2"), "{text}");

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio_postgres::config::ChannelBinding;
 
 use super::{
-    Config, ConfigError, ContestedPolicy, FailoverMode, HostPattern, HostSettings, InstancePattern, MonitorSettings,
-    PoolSettings, TxSettings, check, conninfo, secret::Secret,
+    Config, ConfigError, ContestedPolicy, FailoverMode, HostPattern, HostSettings, InstancePattern,
+    MonitorSettings, PoolSettings, TxSettings, check, conninfo, secret::Secret,
 };
 use crate::{
     outcome::{Proof, TokenTable},
@@ -414,7 +414,7 @@ impl ConfigBuilder {
 
 /// The hosts that a connection string names, whatever else it says.
 pub(crate) fn hosts_of_conninfo(text: &str) -> Result<Vec<HostAddr>, ConfigError> {
-    let pairs = conninfo::read(text)?;
+    let pairs = conninfo::parse_any(text)?;
     let value = |key: &str| {
         let pair = pairs.iter().find(|(known, _)| known == key);
         pair.map(|(_, value)| value.as_str())

@@ -6,32 +6,65 @@ use percent_encoding::percent_decode_str;
 
 use super::ConfigError;
 
-/// Reads a connection string of either kind, of keys that leadpool knows.
+/// Reads a connection string of either kind, of keys that leadpool knows, each once.
 pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
-    let pairs = read(text)?;
-    for (at, (key, _)) in pairs.iter().enumerate() {
-        super::keys::check(key)?;
-        if pairs[..at].iter().any(|(known, _)| known == key) {
-            return Err(ConfigError::DuplicateKey { key: key.clone() });
-        }
-    }
-    Ok(pairs)
+    let mut pairs = Pairs::new(true);
+    pairs.read(text)?;
+    Ok(pairs.list)
 }
 
-/// Reads a connection string of either kind, of whatever keys.
-pub(super) fn read(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
-    let mut pairs = Vec::new();
-    let url = ["postgres://", "postgresql://"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme));
-    match url {
-        Some(rest) => parse_url(rest, &mut pairs)?,
-        None if text.contains("://") && !text.contains('=') => {
-            return Err(syntax("a URL begins with postgres:// or postgresql://"));
+/// Reads a connection string of either kind that somebody else wrote, of whatever keys.
+pub(super) fn parse_any(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut pairs = Pairs::new(false);
+    pairs.read(text)?;
+    Ok(pairs.list)
+}
+
+/// What has been read so far.
+struct Pairs {
+    list: Vec<(String, String)>,
+    strict: bool,
+}
+
+impl Pairs {
+    fn new(strict: bool) -> Self {
+        Self {
+            list: Vec::new(),
+            strict,
         }
-        None => parse_keywords(text, &mut pairs)?,
     }
-    Ok(pairs)
+
+    fn read(&mut self, text: &str) -> Result<(), ConfigError> {
+        let url = ["postgres://", "postgresql://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        match url {
+            Some(rest) => parse_url(rest, self),
+            None if text.contains("://") && !text.contains('=') => {
+                Err(syntax("a URL begins with postgres:// or postgresql://"))
+            }
+            None => parse_keywords(text, self),
+        }
+    }
+
+    /// Before an error may name it: what is no key may be the rest of a password.
+    fn check(&self, key: &str) -> Result<(), ConfigError> {
+        match self.strict {
+            true => super::keys::check(key),
+            false => Ok(()),
+        }
+    }
+
+    fn add(&mut self, key: &str, value: String) -> Result<(), ConfigError> {
+        self.check(key)?;
+        if self.strict && self.list.iter().any(|(known, _)| known == key) {
+            return Err(ConfigError::DuplicateKey {
+                key: key.to_owned(),
+            });
+        }
+        self.list.push((key.to_owned(), value));
+        Ok(())
+    }
 }
 
 fn syntax(problem: &'static str) -> ConfigError {
@@ -39,7 +72,7 @@ fn syntax(problem: &'static str) -> ConfigError {
 }
 
 /// `[user[:password]@][host[:port][,...]][/dbname][?key=value[&...]]`
-fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), ConfigError> {
+fn parse_url(rest: &str, pairs: &mut Pairs) -> Result<(), ConfigError> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
     let (path, query) = match rest.split_once('?') {
@@ -63,10 +96,10 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
                 None => (login, None),
             };
             if !user.is_empty() {
-                pairs.push(("user".to_owned(), decode("user", user)?));
+                pairs.add("user", decode("user", user)?)?;
             }
             if let Some(password) = password {
-                pairs.push(("password".to_owned(), decode("password", password)?));
+                pairs.add("password", decode("password", password)?)?;
             }
             hosts
         }
@@ -76,14 +109,15 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
         parse_hosts(hosts, pairs)?;
     }
     let dbname = path.strip_prefix('/').unwrap_or(path);
-    // Perhaps the rest of a password.
-    if dbname.contains('@') {
+    // Perhaps the rest of a password, of which the part before an @ was taken for all.
+    let has_login = authority.contains('@');
+    if dbname.contains('@') || (has_login && query.is_some_and(|query| query.contains('@'))) {
         return Err(syntax(
-            "write an @ in the user name, password or database name as %40",
+            "write an @ in the user name, password, database name or a parameter as %40",
         ));
     }
     if !dbname.is_empty() {
-        pairs.push(("dbname".to_owned(), decode("dbname", dbname)?));
+        pairs.add("dbname", decode("dbname", dbname)?)?;
     }
     for pair in query
         .unwrap_or_default()
@@ -94,13 +128,14 @@ fn parse_url(rest: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Config
             .split_once('=')
             .ok_or_else(|| syntax("after the ? each parameter is key=value"))?;
         let key = decode("conninfo", key)?;
+        pairs.check(&key)?;
         let value = decode(&key, value)?;
-        pairs.push((key, value));
+        pairs.add(&key, value)?;
     }
     Ok(())
 }
 
-fn parse_hosts(hosts: &str, pairs: &mut Vec<(String, String)>) -> Result<(), ConfigError> {
+fn parse_hosts(hosts: &str, pairs: &mut Pairs) -> Result<(), ConfigError> {
     let mut names = Vec::new();
     let mut ports = Vec::new();
     for element in hosts.split(',') {
@@ -129,9 +164,9 @@ fn parse_hosts(hosts: &str, pairs: &mut Vec<(String, String)>) -> Result<(), Con
         names.push(name);
         ports.push(decode("port", port)?);
     }
-    pairs.push(("host".to_owned(), names.join(",")));
+    pairs.add("host", names.join(","))?;
     if ports.iter().any(|port| !port.is_empty()) {
-        pairs.push(("port".to_owned(), ports.join(",")));
+        pairs.add("port", ports.join(","))?;
     }
     Ok(())
 }
@@ -158,7 +193,7 @@ fn decode(key: &str, text: &str) -> Result<String, ConfigError> {
 }
 
 /// `key = value ...`, with quotes and backslashes as libpq has them.
-fn parse_keywords(text: &str, pairs: &mut Vec<(String, String)>) -> Result<(), ConfigError> {
+fn parse_keywords(text: &str, pairs: &mut Pairs) -> Result<(), ConfigError> {
     if text.contains('\0') {
         return Err(syntax("it can't hold a zero byte"));
     }
@@ -173,7 +208,7 @@ fn parse_keywords(text: &str, pairs: &mut Vec<(String, String)>) -> Result<(), C
             .strip_prefix('=')
             .ok_or_else(|| syntax("each key is followed by = and a value"))?;
         let (value, after) = value(after.trim_start())?;
-        pairs.push((key.to_owned(), value));
+        pairs.add(key, value)?;
         rest = after.trim_start();
     }
     Ok(())

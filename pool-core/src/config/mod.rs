@@ -50,6 +50,8 @@ use crate::{
 /// - keepalives begin after 5 s of silence, every second, 3 times, and `tcp_user_timeout`
 ///   (milliseconds) is 10 s;
 /// - an unknown, unsupported or repeated key is an error;
+/// - in a URL, an `@` behind the hosts must be written as `%40` when there is one before them: it
+///   may belong to a password that was not escaped;
 /// - `load_balance_hosts` says how readers are picked: `random` any one, `disable` the first usable
 ///   one in the list. Without it each in its turn. The writer is always the one that there is.
 #[derive(Clone, Debug)]

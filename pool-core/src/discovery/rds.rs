@@ -187,7 +187,9 @@ impl Rds {
             let nonsense = |problem| DiscoveryError::nonsense(reply.host.clone(), problem);
             let name = row.get(0).unwrap_or_default();
             if name.is_empty() {
-                return Err(nonsense("rds_tools.show_topology() names an instance without endpoint"));
+                return Err(nonsense(
+                    "rds_tools.show_topology() names an instance without endpoint",
+                ));
             }
             let port = row.get(1).and_then(|port| port.parse().ok());
             let port = port.filter(|port: &u16| *port != 0).ok_or_else(|| {
