@@ -5,12 +5,13 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio_postgres::config::ChannelBinding;
 
 use super::{
-    Config, ConfigError, ContestedPolicy, FailoverMode, HostPattern, HostSettings, InstancePattern,
-    MonitorSettings, PoolSettings, TxSettings, check, conninfo, secret::Secret,
+    AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
+    HostSettings, InstancePattern, MonitorSettings, PoolSettings, TxSettings, check,
+    secret::Secret,
 };
 use crate::{
     outcome::{Proof, TokenTable},
-    routing::{InOrder, Random, ReaderStrategy, RoundRobin},
+    routing::{ReaderStrategy, RoundRobin},
     topology::{HostAddr, Target},
 };
 
@@ -32,17 +33,18 @@ use crate::{
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ConfigBuilder {
     /// The first mistake in the connection string.
-    mistake: Option<ConfigError>,
-    hosts: Vec<(HostAddr, Option<IpAddr>)>,
-    login: Login,
-    tcp: Tcp,
-    target: Target,
-    reader_strategy: Option<Arc<dyn ReaderStrategy>>,
-    hosts_by_discovery: bool,
-    host_settings: HostSettings,
-    pool: PoolSettings,
-    monitor: MonitorSettings,
-    tx: TxSettings,
+    pub(super) mistake: Option<ConfigError>,
+    pub(super) hosts: Vec<(HostAddr, Option<IpAddr>)>,
+    pub(super) login: Login,
+    pub(super) tcp: Tcp,
+    /// `None`: as the endpoint suggests.
+    pub(super) target: Option<Target>,
+    pub(super) reader_strategy: Option<Arc<dyn ReaderStrategy>>,
+    pub(super) hosts_by_discovery: bool,
+    pub(super) host_settings: HostSettings,
+    pub(super) pool: PoolSettings,
+    pub(super) monitor: MonitorSettings,
+    pub(super) tx: TxSettings,
 }
 
 /// Who logs in where.
@@ -98,7 +100,7 @@ impl ConfigBuilder {
             hosts: Vec::new(),
             login: Login::default(),
             tcp: Tcp::default(),
-            target: Target::Primary,
+            target: None,
             reader_strategy: None,
             hosts_by_discovery: false,
             host_settings: HostSettings::default(),
@@ -200,9 +202,10 @@ impl ConfigBuilder {
     }
 
     /// What [`Pool::get`](crate::Pool::get) asks for: libpq's `target_session_attrs`. Default:
-    /// the primary, unlike libpq, whose `any` is what makes applications write to standbys.
+    /// the primary, unlike libpq, whose `any` is what makes applications write to standbys; with
+    /// a reader endpoint of AWS a standby, and the writer while there is none.
     pub fn target(mut self, target: Target) -> Self {
-        self.target = target;
+        self.target = Some(target);
         self
     }
 
@@ -297,193 +300,27 @@ impl ConfigBuilder {
         check::pool(&pool)?;
         check::monitor(&monitor)?;
         check::tx(&tx)?;
-        let mut config = Config {
-            names: Vec::new(),
-            hosts,
+        Ok(Config {
+            names: hosts.iter().map(|(host, _)| host.clone()).collect(),
             login,
             tcp,
-            target,
+            target: target.unwrap_or_else(|| suggested_target(&hosts)),
+            hosts,
             host_settings,
             reader_strategy: reader_strategy.unwrap_or_else(|| Arc::new(RoundRobin::new())),
             pool,
             monitor,
             tx,
-        };
-        config.names = config.hosts.iter().map(|(host, _)| host.clone()).collect();
-        Ok(config)
-    }
-
-    fn read(&mut self, text: &str) -> Result<(), ConfigError> {
-        let (mut hosts, mut addresses, mut ports) = (None, None, None);
-        let mut fallback_name = None;
-        for (key, value) in conninfo::parse(text)? {
-            match key.as_str() {
-                "host" => hosts = Some(value),
-                "hostaddr" => addresses = Some(value),
-                "port" => ports = Some(value),
-                "user" => self.login.user = Some(value),
-                "password" => self.login.password = Some(Secret::new(value)),
-                "dbname" => self.login.dbname = Some(value),
-                "options" => self.login.options = Some(value),
-                "application_name" => self.login.application_name = Some(value),
-                "fallback_application_name" => fallback_name = Some(value),
-                key => self.read_option(key, &value)?,
-            }
-        }
-        if self.login.application_name.is_none() {
-            self.login.application_name = fallback_name;
-        }
-        self.hosts = zip_hosts(hosts.as_deref(), addresses.as_deref(), ports.as_deref())?;
-        Ok(())
-    }
-
-    fn read_option(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let expected =
-            |what: &str| ConfigError::invalid(key, format!("`{value}`: expected {what}"));
-        let number = || {
-            value
-                .trim()
-                .parse::<u64>()
-                .map_err(|_| expected("a number, 0 or greater"))
-        };
-        let seconds = || number().map(Duration::from_secs);
-        match key {
-            "connect_timeout" => {
-                self.pool.connect_timeout = seconds()?;
-                if self.pool.connect_timeout.is_zero() {
-                    return Err(ConfigError::invalid(
-                        key,
-                        "0 would mean to wait for ever; give a number of seconds, or leave it out",
-                    ));
-                }
-            }
-            "keepalives" => self.tcp.keepalives = number()? != 0,
-            "keepalives_idle" => self.tcp.keepalives_idle = seconds()?,
-            "keepalives_interval" => self.tcp.keepalives_interval = seconds()?,
-            "keepalives_count" => {
-                self.tcp.keepalives_retries =
-                    u32::try_from(number()?).map_err(|_| expected("a smaller number"))?;
-            }
-            // libpq counts these in milliseconds.
-            "tcp_user_timeout" => self.tcp.user_timeout = Duration::from_millis(number()?),
-            "target_session_attrs" => {
-                self.target = value.parse().map_err(|error: super::UnknownTarget| {
-                    ConfigError::invalid(key, format!("`{value}`: {error}"))
-                })?;
-            }
-            "load_balance_hosts" => {
-                self.reader_strategy = Some(match value {
-                    "disable" => Arc::new(InOrder::new()),
-                    "random" => Arc::new(Random::new()),
-                    _ => return Err(expected("disable or random")),
-                });
-            }
-            "channel_binding" => {
-                self.login.channel_binding = Some(match value {
-                    "disable" => ChannelBinding::Disable,
-                    "prefer" => ChannelBinding::Prefer,
-                    "require" => ChannelBinding::Require,
-                    _ => return Err(expected("disable, prefer or require")),
-                });
-            }
-            "client_encoding" => match value.to_ascii_uppercase().as_str() {
-                "UTF8" | "UTF-8" | "AUTO" => {}
-                _ => return Err(expected("UTF8, which is what Rust's strings are")),
-            },
-            "sslmode" => match value {
-                "disable" | "allow" | "prefer" => {}
-                "require" | "verify-ca" | "verify-full" => {
-                    return Err(ConfigError::invalid(
-                        key,
-                        "this version speaks no TLS, so everything would be sent unencrypted; \
-                         where that is acceptable say disable",
-                    ));
-                }
-                _ => {
-                    return Err(expected(
-                        "disable, allow, prefer, require, verify-ca or verify-full",
-                    ));
-                }
-            },
-            // `keys::check` lets nothing else through.
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// The hosts that a connection string names, whatever else it says.
-pub(crate) fn hosts_of_conninfo(text: &str) -> Result<Vec<HostAddr>, ConfigError> {
-    let pairs = conninfo::parse_any(text)?;
-    let value = |key: &str| {
-        let pair = pairs.iter().find(|(known, _)| known == key);
-        pair.map(|(_, value)| value.as_str())
-    };
-    let hosts = zip_hosts(value("host"), value("hostaddr"), value("port"))?;
-    Ok(hosts.into_iter().map(|(host, _)| host).collect())
-}
-
-/// Brings hosts, addresses and ports together, as libpq does: as many of each, or one port for
-/// all.
-fn zip_hosts(
-    hosts: Option<&str>,
-    addresses: Option<&str>,
-    ports: Option<&str>,
-) -> Result<Vec<(HostAddr, Option<IpAddr>)>, ConfigError> {
-    let split = |list: Option<&str>| -> Vec<String> {
-        list.filter(|list| !list.is_empty())
-            .map(|list| list.split(',').map(|item| item.trim().to_owned()).collect())
-            .unwrap_or_default()
-    };
-    let (names, addresses, ports) = (split(hosts), split(addresses), split(ports));
-    let count = names.len().max(addresses.len());
-    if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
-        return Err(ConfigError::Contradiction {
-            key: "hostaddr",
-            with: "host",
-            reason: "give as many addresses as names",
-        });
-    }
-    if count > 0 && ports.len() > 1 && ports.len() != count {
-        return Err(ConfigError::Contradiction {
-            key: "port",
-            with: "host",
-            reason: "give one port for all hosts, or as many as hosts",
-        });
-    }
-    (0..count)
-        .map(|at| {
-            let address = match addresses.get(at).map(String::as_str) {
-                None | Some("") => None,
-                Some(text) => Some(text.parse::<IpAddr>().map_err(|_| {
-                    ConfigError::invalid("hostaddr", format!("`{text}` is not an IP address"))
-                })?),
-            };
-            let name = match (names.get(at).map(String::as_str), address) {
-                (None | Some(""), Some(address)) => address.to_string(),
-                (Some(name), _) if !name.is_empty() => name.to_owned(),
-                _ => {
-                    return Err(ConfigError::invalid(
-                        "host",
-                        format!("the {}. name in the list is empty", at + 1),
-                    ));
-                }
-            };
-            let port = match ports.get(if ports.len() == 1 { 0 } else { at }) {
-                None => 5432,
-                Some(text) if text.is_empty() => 5432,
-                Some(text) => text
-                    .parse::<u16>()
-                    .ok()
-                    .filter(|port| *port != 0)
-                    .ok_or_else(|| {
-                        ConfigError::invalid(
-                            "port",
-                            format!("the port of {name} is not a number from 1 to 65535"),
-                        )
-                    })?,
-            };
-            Ok((HostAddr::new(name, port), address))
         })
-        .collect()
+    }
+}
+
+/// The writer, unless the endpoint is one for readers: what the AWS drivers do.
+fn suggested_target(hosts: &[(HostAddr, Option<IpAddr>)]) -> Target {
+    let endpoint = hosts.first();
+    let endpoint = endpoint.and_then(|(host, _)| AwsEndpoint::recognize(host.name()));
+    match endpoint.map(|endpoint| endpoint.kind()) {
+        Some(EndpointKind::ReaderCluster) => Target::PreferStandby,
+        _ => Target::Primary,
+    }
 }

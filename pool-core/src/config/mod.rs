@@ -1,5 +1,6 @@
 //! Settings: connection strings, builder, knobs.
 
+mod aws;
 mod builder;
 mod check;
 mod conninfo;
@@ -8,18 +9,19 @@ mod error;
 mod host_pattern;
 mod instance_pattern;
 mod keys;
+mod libpq;
 mod secret;
 mod settings;
 
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 pub use builder::ConfigBuilder;
-pub(crate) use builder::hosts_of_conninfo;
 use builder::{Login, Tcp};
 pub use endpoint::{AwsEndpoint, EndpointKind};
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
 pub use instance_pattern::{InstancePattern, InvalidInstanceId, InvalidInstancePattern};
+pub(crate) use libpq::hosts_of_conninfo;
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
 pub use crate::topology::{FailoverMode, UnknownTarget};
