@@ -6,15 +6,19 @@
     reason = "each test awaits or aborts what it spawns"
 )]
 
+mod aurora;
 mod cancellation;
 mod checkout;
+mod discovery;
 mod drop_in;
 mod failover;
 mod fencing;
 mod in_doubt;
 mod lifecycle;
 mod outcome;
+mod readers;
 mod support;
+mod targets;
 mod tokens;
 mod transactions;
 mod tx_options;
