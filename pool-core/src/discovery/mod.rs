@@ -15,6 +15,8 @@ mod auto;
 mod auto_failover;
 mod error;
 mod fixed;
+#[cfg(feature = "patroni")]
+pub mod patroni;
 mod rds;
 mod replicas;
 mod repmgr;
