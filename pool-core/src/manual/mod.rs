@@ -2,6 +2,8 @@
 //!
 //! - [Is my commit safe?](commit) What becomes of a COMMIT that a failover cuts off.
 //! - [What is retried](retries) Every error, in every phase of a transaction.
+//! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
+//! - [The options of the AWS drivers](aws) Each with what it is here.
 
 pub mod commit {
     #![doc = include_str!("commit.md")]
@@ -9,4 +11,36 @@ pub mod commit {
 
 pub mod retries {
     #![doc = include_str!("retries.md")]
+}
+
+pub mod clusters {
+    #![doc = include_str!("clusters/overview.md")]
+
+    pub mod listed {
+        #![doc = include_str!("clusters/listed.md")]
+    }
+
+    pub mod replicas {
+        #![doc = include_str!("clusters/replicas.md")]
+    }
+
+    pub mod aurora {
+        #![doc = include_str!("clusters/aurora.md")]
+    }
+
+    pub mod multi_az {
+        #![doc = include_str!("clusters/multi_az.md")]
+    }
+
+    pub mod auto_failover {
+        #![doc = include_str!("clusters/auto_failover.md")]
+    }
+
+    pub mod repmgr {
+        #![doc = include_str!("clusters/repmgr.md")]
+    }
+}
+
+pub mod aws {
+    #![doc = include_str!("aws.md")]
 }
