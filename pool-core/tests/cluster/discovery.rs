@@ -371,3 +371,32 @@ async fn it_looks_at_once_when_it_is_told_to() {
     .await;
     drop(pool.get_as(Target::Standby).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_refresh_takes_no_place_of_a_checkout() {
+    let servers = Arc::new(Servers::start().await.unwrap());
+    let pool = Pool::builder(&servers.host_url(0).unwrap())
+        .configure(|config| {
+            config
+                .allowed_hosts("127.0.0.0/8")
+                .discovery_interval(Some(OFTEN))
+                .writer_size(1)
+        })
+        .discovery(by_name(&servers))
+        .build()
+        .await
+        .unwrap();
+    // The only connection is in use while hosts are found, asked, and found anew.
+    let client = pool.get().await.unwrap();
+    readers(&pool, "both standbys", 2).await;
+    servers.add_standby().await.unwrap();
+    readers(&pool, "the third standby", 3).await;
+    let status = pool.status();
+    let writer = status
+        .sub_pools
+        .iter()
+        .find(|sub_pool| Some(&sub_pool.host) == status.writer.as_ref());
+    let counts = writer.unwrap().counts;
+    assert_eq!((counts.size, counts.in_use(), counts.waiting), (1, 1, 0));
+    drop(client);
+}
