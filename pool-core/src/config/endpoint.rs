@@ -193,12 +193,16 @@ impl AwsEndpoint {
     }
 
     /// Whether it belongs to the former blue environment after the switchover: its name ends with
-    /// `-old` and a number, mostly 1.
+    /// `-old` and a number, mostly 1, and it is not [green](Self::is_green).
     #[must_use]
     pub fn is_old(&self) -> bool {
-        self.name.rsplit_once("-old").is_some_and(|(_, number)| {
-            !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-        })
+        // `-green-old123` ends with both: three digits are rather six of AWS's random characters
+        // than the number of a switchover.
+        let number = self.name.rsplit_once("-old").map(|(_, number)| number);
+        !self.is_green()
+            && number.is_some_and(|number| {
+                !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+            })
     }
 
     fn instance_domain(&self) -> Option<String> {

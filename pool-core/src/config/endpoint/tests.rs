@@ -230,6 +230,8 @@ fn blue_and_green_are_told_apart() {
         ("mydb-old1", false, true),
         ("mydb-OLD12", false, true),
         ("mydb-green-abc123-old1", false, true),
+        ("mydb-green-old123", true, false),
+        ("mydb-green-old1", false, true),
         ("mydb-green-abc12", false, false),
         ("mydb-green-abc1234", false, false),
         ("mydb-green-abc-12", false, false),
