@@ -1,15 +1,11 @@
 //! What is done to the primary.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use clap::ValueEnum;
-use leadpool_testkit::Cluster;
 use serde::Serialize;
 
-use super::observer;
+use super::{observer, stack::Stack};
 use crate::Result;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -21,59 +17,29 @@ pub(super) enum Fault {
     Switchover,
     /// SIGSTOP for every process of the primary; it wakes up later and does not know.
     Freeze,
+    /// SIGKILL for the primary's failover manager alone: the primary goes on, and is replaced.
+    Manager,
 }
 
 /// What an observer saw, who has nothing to do with any pool.
 pub(super) struct Observed {
     pub(super) old_primary: usize,
+    pub(super) new_primary: usize,
     pub(super) began: Instant,
     pub(super) accepted_at: Instant,
 }
 
-/// Does it, has another host promoted, and returns when that has accepted a write.
-pub(super) async fn apply(
-    fault: Fault,
-    servers: &Arc<Cluster>,
-    manager: Duration,
-) -> Result<Observed> {
-    let old = servers.primary();
+/// Does it, and returns when another host has accepted a write.
+pub(super) async fn apply(fault: Fault, servers: &Arc<Stack>) -> Result<Observed> {
+    let old = servers.primary().await?;
     let observer = observer::start(servers, old).await?;
     let began = Instant::now();
-    match fault {
-        Fault::Kill => {
-            servers.kill(old).await?;
-            tokio::time::sleep(manager).await;
-            servers.failover().await?;
-        }
-        Fault::Switchover => {
-            let next = (0..servers.hosts()).find(|host| *host != old);
-            servers
-                .switchover(next.ok_or("there is no standby")?)
-                .await?;
-        }
-        Fault::Freeze => {
-            servers.freeze(old).await?;
-            tokio::time::sleep(manager).await;
-            servers.failover().await?;
-        }
-    }
+    servers.strike(fault, old).await?;
+    let (new_primary, accepted_at) = observer.accepted().await?;
     Ok(Observed {
         old_primary: old,
+        new_primary,
         began,
-        accepted_at: observer.accepted().await?,
+        accepted_at,
     })
-}
-
-/// What comes later of itself.
-pub(super) async fn aftermath(
-    fault: Fault,
-    servers: &Cluster,
-    old: usize,
-    hold: Duration,
-) -> Result<()> {
-    if fault == Fault::Freeze {
-        servers.thaw(old).await?;
-        tokio::time::sleep(hold).await;
-    }
-    Ok(())
 }

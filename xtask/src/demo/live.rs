@@ -51,7 +51,7 @@ impl Live {
                 let stage = stage.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let (acknowledged, unknown, errors, writer) = book.glance();
                 let waiting = book.waiting.load(Ordering::Relaxed);
-                let writer = writer.map_or_else(|| "-".to_owned(), |port| format!(":{port}"));
+                let writer = writer.unwrap_or_else(|| "-".to_owned());
                 eprint!(
                     "\r\x1b[K[{name}] {stage} | writer {writer} | {acknowledged} written, \
                      {unknown} unknown, {errors} errors | {waiting} in a transaction"

@@ -4,6 +4,7 @@ mod fault;
 mod live;
 mod observer;
 mod report;
+mod stack;
 mod workload;
 
 use std::{
@@ -12,28 +13,24 @@ use std::{
 };
 
 use clap::ValueEnum;
-use leadpool_testkit::{Cluster, PgInstall};
+use leadpool_testkit::PgInstall;
 
 use self::{
     fault::Fault,
     live::Live,
     report::{FaultReport, Report},
+    stack::{Kind, Stack},
     workload::{Leadpool, Plain, Workload},
 };
 use crate::{Result, block_on, postgres};
 
-/// How long the stand-in for a failover manager takes to act on a killed or frozen primary.
-const MANAGER_ACTS_AFTER: Duration = Duration::from_secs(1);
-
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which faults, in which order.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "kill,switchover,freeze"
-    )]
+    /// What to play on.
+    #[arg(long, value_enum, default_value = "plain")]
+    stack: Kind,
+    /// Which faults, in which order. Default: kill, switchover, freeze; with Patroni manager too.
+    #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
     /// How often to go through them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -58,6 +55,19 @@ pub(crate) struct Args {
     compare: bool,
 }
 
+impl Args {
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.faults.clone();
+        if faults.is_empty() {
+            faults = vec![Fault::Kill, Fault::Switchover, Fault::Freeze];
+            if self.stack == Kind::Patroni {
+                faults.push(Fault::Manager);
+            }
+        }
+        faults
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
     let install = postgres::find_or_install()?;
     block_on(play_all(&args, &install))
@@ -79,15 +89,9 @@ async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {
 /// The whole play on one kind of pool, from an empty cluster to the count at the end.
 async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
     let live = Live::new(W::NAME);
-    live.stage("starting 1 primary and 2 standbys, synchronous replication");
-    let servers = Arc::new(
-        Cluster::builder()
-            .install(install.clone())
-            .synchronous(true)
-            .start()
-            .await?,
-    );
-    let client = servers.connect(0).await?;
+    live.stage(Stack::describe(args.stack));
+    let servers = Arc::new(Stack::start(args.stack, install).await?);
+    let client = servers.connect(servers.primary().await?).await?;
     client
         .batch_execute(
             "CREATE TABLE ledger (worker int, entry bigint); \
@@ -95,15 +99,14 @@ async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
         )
         .await?;
     drop(client);
-    servers.wait_replayed().await?;
 
     let hold = Duration::from_secs(args.hold_seconds);
-    let workload = W::start(&servers.url(), args.workers, args.readers, args.seed).await?;
+    let workload = W::start(&servers, args.workers, args.readers, args.seed).await?;
     let book = workload.book();
     live.watch(book.clone());
     let mut faults = Vec::new();
     for round in 1..=args.rounds {
-        for fault in &args.faults {
+        for fault in &args.faults() {
             let round = match args.rounds {
                 1 => String::new(),
                 rounds => format!(" (round {round} of {rounds})"),
@@ -111,17 +114,19 @@ async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
             live.stage(&format!("working{round}"));
             tokio::time::sleep(hold).await;
             live.stage(&format!("{}{round}", fault.describe()));
-            let old = servers.addr(servers.primary())?.port();
             book.mark();
-            let observed = fault::apply(*fault, &servers, MANAGER_ACTS_AFTER).await?;
-            let new = servers.addr(servers.primary())?.port();
+            let observed = fault::apply(*fault, &servers).await?;
+            let old = servers.addr(observed.old_primary)?;
+            let new = servers.addr(observed.new_primary)?;
             tokio::time::sleep(hold).await;
             // Where the old primary wakes up, it is still there: nobody has told it.
-            fault::aftermath(*fault, &servers, observed.old_primary, hold).await?;
+            servers
+                .aftermath(*fault, observed.old_primary, hold)
+                .await?;
             let seen = book.since_mark(old, new, observed.accepted_at);
             faults.push(FaultReport::new(*fault, &observed, &seen));
             live.stage("healing the cluster");
-            servers.heal().await?;
+            servers.heal(*fault, observed.old_primary).await?;
         }
     }
     live.stage("working");

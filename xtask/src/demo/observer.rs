@@ -5,20 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leadpool_testkit::Cluster;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
+use super::stack::Stack;
 use crate::Result;
 
 const EVERY: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Observer {
-    tasks: JoinSet<Option<Instant>>,
+    tasks: JoinSet<Option<(usize, Instant)>>,
 }
 
 /// Begins to try a write on every host but the old primary, every 2 ms over an open connection.
-pub(super) async fn start(servers: &Arc<Cluster>, old: usize) -> Result<Observer> {
+pub(super) async fn start(servers: &Arc<Stack>, old: usize) -> Result<Observer> {
     let mut tasks = JoinSet::new();
     for host in (0..servers.hosts()).filter(|host| *host != old) {
         let mut client = servers.connect(host).await?;
@@ -33,7 +33,7 @@ pub(super) async fn start(servers: &Arc<Cluster>, old: usize) -> Result<Observer
                     .batch_execute("INSERT INTO observed DEFAULT VALUES")
                     .await
                 {
-                    Ok(()) => return Some(Instant::now()),
+                    Ok(()) => return Some((host, Instant::now())),
                     Err(error) if error.is_closed() => match servers.connect(host).await {
                         Ok(new) => client = new,
                         Err(_) => continue,
@@ -48,11 +48,11 @@ pub(super) async fn start(servers: &Arc<Cluster>, old: usize) -> Result<Observer
 }
 
 impl Observer {
-    /// When the first write was accepted.
-    pub(super) async fn accepted(mut self) -> Result<Instant> {
+    /// Which host accepted the first write, and when.
+    pub(super) async fn accepted(mut self) -> Result<(usize, Instant)> {
         while let Some(ended) = self.tasks.join_next().await {
-            if let Some(at) = ended? {
-                return Ok(at);
+            if let Some(accepted) = ended? {
+                return Ok(accepted);
             }
         }
         Err("no host accepted a write within a minute".into())

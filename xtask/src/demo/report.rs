@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
-use leadpool_testkit::Cluster;
 use serde::Serialize;
 
 use super::{
     fault::{Fault, Observed},
+    stack::Stack,
     workload::{Book, Seen},
 };
 use crate::Result;
@@ -38,7 +38,7 @@ pub(super) struct FaultReport {
     /// From there to the first transaction that the pool acknowledged.
     client_added_ms: Option<f64>,
     max_wait_ms: f64,
-    /// Writes that the old primary acknowledged after the new one had.
+    /// Writes that the old primary acknowledged to the pool after the new one had.
     stale_acks: usize,
 }
 
@@ -62,13 +62,13 @@ impl Report {
     /// Compares what was acknowledged with what is in the table.
     pub(super) async fn count(
         name: &'static str,
-        servers: &Cluster,
+        servers: &Stack,
         book: &Book,
         faults: Vec<FaultReport>,
         _stopping: Duration,
     ) -> Result<Self> {
         let totals = book.totals();
-        let client = servers.connect(servers.primary()).await?;
+        let client = servers.connect(servers.primary().await?).await?;
         let mut present: HashMap<(i32, i64), usize> = HashMap::new();
         for row in client
             .query("SELECT worker, entry FROM ledger", &[])
@@ -164,6 +164,10 @@ pub(super) fn table(ours: &Report, plain: Option<&Report>) -> String {
     line(&cells("unknown", &|r| r.unknown.to_string()));
     line(&cells("lost", &|r| r.lost.to_string()));
     line(&cells("duplicated", &|r| r.duplicated.to_string()));
+    line(&cells("written to a stale primary", &|r| {
+        let stale = r.faults.iter().map(|fault| fault.stale_acks);
+        stale.sum::<usize>().to_string()
+    }));
     line(&cells("reads", &|r| r.reads.to_string()));
     line(&cells("longest outage", &|r| {
         format!("{:.1} ms", r.longest_outage_ms)

@@ -1,6 +1,7 @@
 //! The application: tasks that write and read, and a book of what they were told.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -9,21 +10,22 @@ use std::{
 };
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
-use leadpool::{Error, Target};
+use leadpool::{Error, Target, discovery::patroni::Patroni};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_postgres::NoTls;
 
+use super::stack::Stack;
 use crate::Result;
 
 const INSERT: &str =
-    "INSERT INTO ledger (worker, entry) VALUES ($1, $2) RETURNING inet_server_port()";
+    "INSERT INTO ledger (worker, entry) VALUES ($1, $2) RETURNING host(inet_server_addr()) || ':' || inet_server_port()";
 const READ: &str = "SELECT count(*) FROM ledger WHERE worker = $1 AND entry > $2";
 
 /// Something that runs the workers on some pool.
 pub(super) trait Workload: Sized {
     const NAME: &'static str;
 
-    async fn start(url: &str, workers: u32, readers: u32, seed: u64) -> Result<Self>;
+    async fn start(servers: &Stack, workers: u32, readers: u32, seed: u64) -> Result<Self>;
     fn book(&self) -> Arc<Book>;
     async fn stop(self);
 }
@@ -44,7 +46,7 @@ struct State {
     errors: u64,
     /// The first few, for a person to read.
     error_texts: Vec<String>,
-    last_writer: Option<i32>,
+    last_writer: Option<String>,
     last_ack: Option<Instant>,
     longest_outage: Duration,
     marked: Marked,
@@ -54,7 +56,7 @@ struct State {
 #[derive(Default)]
 struct Marked {
     /// When which server acknowledged, in order of time.
-    acks: Vec<(Instant, i32)>,
+    acks: Vec<(Instant, String)>,
     longest: Duration,
 }
 
@@ -75,7 +77,7 @@ pub(super) struct Totals {
 }
 
 enum Told {
-    Acknowledged { server: i32 },
+    Acknowledged { server: String },
     Unknown,
     Error(String),
 }
@@ -92,7 +94,7 @@ impl Book {
         match told {
             Told::Acknowledged { server } => {
                 state.acknowledged.push((worker, entry));
-                state.marked.acks.push((now, server));
+                state.marked.acks.push((now, server.clone()));
                 state.last_writer = Some(server);
                 if let Some(last) = state.last_ack.replace(now) {
                     state.longest_outage = state.longest_outage.max(now - last);
@@ -108,16 +110,17 @@ impl Book {
         self.lock().marked = Marked::default();
     }
 
-    pub(super) fn since_mark(&self, old: u16, new: u16, accepted_at: Instant) -> Seen {
+    pub(super) fn since_mark(&self, old: SocketAddr, new: SocketAddr, accepted_at: Instant) -> Seen {
+        let (old, new) = (old.to_string(), new.to_string());
         let state = self.lock();
         let acks = &state.marked.acks;
         let first = acks
             .iter()
-            .find(|(_, server)| *server == i32::from(new))
+            .find(|(_, server)| *server == new)
             .map(|(at, _)| *at);
         let stale = acks
             .iter()
-            .filter(|(at, server)| *server == i32::from(old) && first.is_some_and(|f| *at > f))
+            .filter(|(at, server)| *server == old && first.is_some_and(|f| *at > f))
             .count();
         Seen {
             first_ack: first.map(|first| first.saturating_duration_since(accepted_at)),
@@ -127,13 +130,13 @@ impl Book {
     }
 
     /// What the live line shows: acknowledged, errors, server of the last write.
-    pub(super) fn glance(&self) -> (usize, u64, u64, Option<i32>) {
+    pub(super) fn glance(&self) -> (usize, u64, u64, Option<String>) {
         let state = self.lock();
         (
             state.acknowledged.len(),
             state.unknown,
             state.errors,
-            state.last_writer,
+            state.last_writer.clone(),
         )
     }
 
@@ -287,8 +290,17 @@ impl AsyncTask for LeadpoolReads {
 impl Workload for Leadpool {
     const NAME: &'static str = "leadpool";
 
-    async fn start(url: &str, workers: u32, readers: u32, seed: u64) -> Result<Self> {
-        let pool = leadpool::Pool::connect(url).await?;
+    async fn start(servers: &Stack, workers: u32, readers: u32, seed: u64) -> Result<Self> {
+        let (url, rest) = servers.urls();
+        let pool = match rest.is_empty() {
+            true => leadpool::Pool::connect(&url).await?,
+            false => {
+                leadpool::Pool::builder(&url)
+                    .discovery(Patroni::new(rest)?)
+                    .build()
+                    .await?
+            }
+        };
         let book = Arc::new(Book::default());
         let (writes, noted) = (pool.clone(), book.clone());
         let write = move |worker: i32, entry: i64| {
@@ -365,9 +377,10 @@ fn plain_pool(url: &str, attrs: &str) -> Result<deadpool_postgres::Pool> {
 impl Workload for Plain {
     const NAME: &'static str = "deadpool-postgres";
 
-    async fn start(url: &str, workers: u32, readers: u32, seed: u64) -> Result<Self> {
-        let pool = plain_pool(url, "read-write")?;
-        let reads = plain_pool(url, "any")?;
+    async fn start(servers: &Stack, workers: u32, readers: u32, seed: u64) -> Result<Self> {
+        let (url, _) = servers.urls();
+        let pool = plain_pool(&url, "read-write")?;
+        let reads = plain_pool(&url, "any")?;
         let book = Arc::new(Book::default());
         let noted = book.clone();
         let write = move |worker: i32, entry: i64| {
@@ -383,7 +396,7 @@ impl Workload for Plain {
                         let insert = tx.prepare_cached(INSERT).await?;
                         let server = tx.query_one(&insert, &[&worker, &entry]).await?.get(0);
                         tx.commit().await?;
-                        Ok::<i32, tokio_postgres::Error>(server)
+                        Ok::<String, tokio_postgres::Error>(server)
                     };
                     insert.await.map_err(|error| error.to_string())
                 };

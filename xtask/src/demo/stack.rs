@@ -1,0 +1,148 @@
+//! What the demo plays on: plain streaming replication, with the demo as its failover manager, or
+//! a cluster that Patroni keeps.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::ValueEnum;
+use leadpool_testkit::{Cluster, PatroniCluster, PgInstall};
+use tokio_postgres::Client;
+
+use super::fault::Fault;
+use crate::Result;
+
+/// How long the stand-in for a failover manager takes to act on a killed or frozen primary.
+const MANAGER_ACTS_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// Plain streaming replication; the demo promotes a standby one second after a fault.
+    Plain,
+    /// Real Patroni and etcd, with a time to live of 5 s. They must be installed.
+    Patroni,
+}
+
+/// The servers.
+pub(super) enum Stack {
+    Plain(Cluster),
+    Patroni(PatroniCluster),
+}
+
+impl Stack {
+    pub(super) async fn start(kind: Kind, install: &PgInstall) -> Result<Self> {
+        Ok(match kind {
+            Kind::Plain => Self::Plain(
+                Cluster::builder()
+                    .install(install.clone())
+                    .synchronous(true)
+                    .start()
+                    .await?,
+            ),
+            Kind::Patroni => {
+                PatroniCluster::available()?;
+                Self::Patroni(PatroniCluster::start().await?)
+            }
+        })
+    }
+
+    pub(super) fn describe(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Plain => "starting 1 primary and 2 standbys, synchronous replication",
+            Kind::Patroni => "starting etcd and 3 hosts with Patroni, asynchronous replication",
+        }
+    }
+
+    pub(super) fn hosts(&self) -> usize {
+        match self {
+            Self::Plain(servers) => servers.hosts(),
+            Self::Patroni(servers) => servers.hosts(),
+        }
+    }
+
+    pub(super) fn addr(&self, host: usize) -> Result<SocketAddr> {
+        Ok(match self {
+            Self::Plain(servers) => servers.addr(host)?,
+            Self::Patroni(servers) => servers.addr(host)?,
+        })
+    }
+
+    /// All hosts, and where Patroni answers.
+    pub(super) fn urls(&self) -> (String, Vec<String>) {
+        match self {
+            Self::Plain(servers) => (servers.url(), Vec::new()),
+            Self::Patroni(servers) => (servers.url(), servers.rest_urls()),
+        }
+    }
+
+    pub(super) async fn connect(&self, host: usize) -> Result<Client> {
+        Ok(match self {
+            Self::Plain(servers) => servers.connect(host).await?,
+            Self::Patroni(servers) => servers.connect(host).await?,
+        })
+    }
+
+    pub(super) async fn primary(&self) -> Result<usize> {
+        Ok(match self {
+            Self::Plain(servers) => servers.primary(),
+            Self::Patroni(servers) => servers.leader().await?,
+        })
+    }
+
+    /// Does it, and has another host promoted, or lets Patroni do so.
+    pub(super) async fn strike(&self, fault: Fault, old: usize) -> Result<()> {
+        match self {
+            Self::Plain(servers) => match fault {
+                Fault::Switchover => {
+                    let next = (0..servers.hosts()).find(|host| *host != old);
+                    servers.switchover(next.ok_or("there is no standby")?).await?;
+                }
+                Fault::Kill => {
+                    servers.kill(old).await?;
+                    tokio::time::sleep(MANAGER_ACTS_AFTER).await;
+                    servers.failover().await?;
+                }
+                Fault::Freeze => {
+                    servers.freeze(old).await?;
+                    tokio::time::sleep(MANAGER_ACTS_AFTER).await;
+                    servers.failover().await?;
+                }
+                Fault::Manager => {
+                    return Err("the fault `manager` needs one: add --stack patroni".into());
+                }
+            },
+            Self::Patroni(servers) => match fault {
+                Fault::Switchover => drop(servers.switchover(None).await?),
+                Fault::Kill => servers.kill_host(old).await?,
+                Fault::Freeze => servers.freeze_host(old).await?,
+                Fault::Manager => servers.kill_patroni(old).await?,
+            },
+        }
+        Ok(())
+    }
+
+    /// What comes later of itself: a frozen host wakes up.
+    pub(super) async fn aftermath(&self, fault: Fault, old: usize, hold: Duration) -> Result<()> {
+        match (self, fault) {
+            (Self::Plain(servers), Fault::Freeze) => servers.thaw(old).await?,
+            (Self::Patroni(servers), Fault::Freeze) => servers.thaw_host(old).await?,
+            _ => return Ok(()),
+        }
+        tokio::time::sleep(hold).await;
+        Ok(())
+    }
+
+    /// Makes the cluster whole again.
+    pub(super) async fn heal(&self, fault: Fault, old: usize) -> Result<()> {
+        match self {
+            Self::Plain(servers) => servers.heal().await?,
+            Self::Patroni(servers) => {
+                match fault {
+                    Fault::Kill => servers.start_host(old).await?,
+                    Fault::Manager => servers.start_patroni(old).await?,
+                    Fault::Switchover | Fault::Freeze => {}
+                }
+                servers.wait_healthy().await?;
+            }
+        }
+        Ok(())
+    }
+}
