@@ -55,10 +55,8 @@ impl Machine {
     /// decides no contest.
     pub(super) fn dismiss(&mut self, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
         let confirmed = self.records.iter().any(|record| {
-            !record.leaving
-                && record.view.health == Health::Up
-                && record.view.role != Role::Unknown
-                && record.view.foreign.is_none()
+            // One of another cluster has no role here.
+            !record.leaving && record.view.health == Health::Up && record.view.role != Role::Unknown
         });
         let writer = self.writer.clone();
         let server = writer

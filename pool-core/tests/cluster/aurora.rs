@@ -40,8 +40,8 @@ async fn make_aurora(servers: &Servers) {
                     ELSE inet_server_port() END AS port),
            lie AS (SELECT max(what) AS what FROM aurora.lie)
            SELECT 'inst-' || i.port,
-                  CASE WHEN i.port = w.port AND lie.what IS DISTINCT FROM 'none' THEN 'MASTER_SESSION_ID'
-                       WHEN i.port <> w.port AND lie.what = 'two' THEN 'MASTER_SESSION_ID'
+                  CASE WHEN i.port = w.port AND coalesce(lie.what, '') NOT IN ('none', 'others') THEN 'MASTER_SESSION_ID'
+                       WHEN i.port <> w.port AND lie.what IN ('two', 'others') THEN 'MASTER_SESSION_ID'
                        ELSE 'session-' || i.port END,
                   1.0::real,
                   CASE WHEN i.port = w.port THEN NULL ELSE 12.0::real END,
@@ -210,6 +210,30 @@ async fn a_listing_of_two_writers_or_none_changes_nothing() {
         .execute("INSERT INTO t (n) VALUES (1)", &[])
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_that_the_listing_does_not_name_as_the_writer_is_none() {
+    let (servers, pool) = aurora().await;
+    drop(pool.get().await.unwrap());
+    let mut events = pool.cluster().events();
+    let writer = host(&servers, 0);
+    let admin = servers.connect(0).await.unwrap();
+    admin
+        .batch_execute("INSERT INTO aurora.lie VALUES ('others')")
+        .await
+        .unwrap();
+    pool.cluster().probe_now();
+    until(
+        &mut events,
+        "the demotion",
+        |event| matches!(event, Event::Demoted { host, .. } if *host == writer),
+    )
+    .await;
+    assert_eq!(pool.cluster().topology().writer, None);
+    admin.batch_execute("DELETE FROM aurora.lie").await.unwrap();
+    drop(soon("the writer", pool.get()).await.unwrap());
+    assert_eq!(pool.cluster().topology().writer, Some(writer));
 }
 
 #[tokio::test]

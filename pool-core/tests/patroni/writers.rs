@@ -100,8 +100,7 @@ impl Writers {
         count.next.store(1 << 40, Ordering::Relaxed);
         let mut tasks = JoinSet::new();
         for _ in 0..4 {
-            let (plain, count, cluster) =
-                (plain.clone(), count.clone(), watched.cluster().clone());
+            let (plain, count, cluster) = (plain.clone(), count.clone(), watched.cluster().clone());
             tasks.spawn(async move {
                 while !count.stop.load(Ordering::Relaxed) {
                     let id = count.next.fetch_add(1, Ordering::Relaxed);

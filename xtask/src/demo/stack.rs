@@ -93,7 +93,9 @@ impl Stack {
             Self::Plain(servers) => match fault {
                 Fault::Switchover => {
                     let next = (0..servers.hosts()).find(|host| *host != old);
-                    servers.switchover(next.ok_or("there is no standby")?).await?;
+                    servers
+                        .switchover(next.ok_or("there is no standby")?)
+                        .await?;
                 }
                 Fault::Kill => {
                     servers.kill(old).await?;

@@ -17,8 +17,7 @@ use tokio_postgres::NoTls;
 use super::stack::Stack;
 use crate::Result;
 
-const INSERT: &str =
-    "INSERT INTO ledger (worker, entry) VALUES ($1, $2) RETURNING host(inet_server_addr()) || ':' || inet_server_port()";
+const INSERT: &str = "INSERT INTO ledger (worker, entry) VALUES ($1, $2) RETURNING host(inet_server_addr()) || ':' || inet_server_port()";
 const READ: &str = "SELECT count(*) FROM ledger WHERE worker = $1 AND entry > $2";
 
 /// Something that runs the workers on some pool.
@@ -110,7 +109,12 @@ impl Book {
         self.lock().marked = Marked::default();
     }
 
-    pub(super) fn since_mark(&self, old: SocketAddr, new: SocketAddr, accepted_at: Instant) -> Seen {
+    pub(super) fn since_mark(
+        &self,
+        old: SocketAddr,
+        new: SocketAddr,
+        accepted_at: Instant,
+    ) -> Seen {
         let (old, new) = (old.to_string(), new.to_string());
         let state = self.lock();
         let acks = &state.marked.acks;
