@@ -33,6 +33,28 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A stack's own programs are not installed.
+    #[error("{stack} needs {missing}; install it ({install})")]
+    #[non_exhaustive]
+    Missing {
+        /// The stack.
+        stack: &'static str,
+        /// What was not found.
+        missing: String,
+        /// How to install it here.
+        install: String,
+    },
+    /// A program beside the servers ended, or did not do in time what was waited for.
+    #[error("{program}: {problem}; the end of its log: {log}")]
+    #[non_exhaustive]
+    Program {
+        /// The program, and for which host.
+        program: String,
+        /// What was wrong.
+        problem: String,
+        /// The last lines of its log.
+        log: String,
+    },
     /// A command failed.
     #[error("`{command}` failed: {output}")]
     #[non_exhaustive]

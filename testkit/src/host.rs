@@ -227,13 +227,18 @@ impl Host {
 
     /// Connects past the proxy.
     pub(crate) async fn connect(&self) -> Result<Client, Error> {
+        self.connect_to("postgres", "postgres").await
+    }
+
+    /// Connects past the proxy, as somebody else.
+    pub(crate) async fn connect_to(&self, user: &str, database: &str) -> Result<Client, Error> {
         let addr = self.addr();
         let mut config = tokio_postgres::Config::new();
         config
             .host(addr.ip().to_string())
             .port(addr.port())
-            .user("postgres")
-            .dbname("postgres")
+            .user(user)
+            .dbname(database)
             .connect_timeout(Duration::from_secs(5))
             .application_name("testkit");
         let connecting = tokio::time::timeout(LIMIT, config.connect(NoTls));

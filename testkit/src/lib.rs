@@ -1,17 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod cluster;
+mod daemon;
 mod error;
 mod faults;
 mod guardian;
 mod host;
 mod install;
 mod process;
+mod programs;
 mod proxy;
 mod repair;
+mod repmgr;
 mod template;
 
 pub use cluster::{Addresses, Cluster, ClusterBuilder};
 pub use error::Error;
 pub use install::PgInstall;
 pub use proxy::{Moment, Proxy, Trigger};
+pub use repmgr::Repmgr;

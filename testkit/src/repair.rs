@@ -246,22 +246,26 @@ impl Cluster {
     ///
     /// It takes too long.
     pub async fn wait_replayed(&self) -> Result<(), Error> {
-        let primary = self.host(self.primary())?;
+        for host in self.all() {
+            if host.index != self.primary() && host.run() == Run::Running {
+                self.wait_host_replayed(host.index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a standby has replayed what the primary has written so far.
+    pub(crate) async fn wait_host_replayed(&self, standby: usize) -> Result<(), Error> {
+        let (host, primary) = (self.host(standby)?, self.host(self.primary())?);
         let written = primary
             .ask("SELECT pg_current_wal_insert_lsn()::text")
             .await?
             .unwrap_or_default();
-        for host in self.all() {
-            if host.index == primary.index || host.run() != Run::Running {
-                continue;
-            }
-            let sql = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::text");
-            host.until("the replay of all WAL", || async {
-                Ok(host.ask(&sql).await?.as_deref() == Some("true"))
-            })
-            .await?;
-        }
-        Ok(())
+        let sql = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::text");
+        host.until("the replay of all WAL", || async {
+            Ok(host.ask(&sql).await?.as_deref() == Some("true"))
+        })
+        .await
     }
 
     /// Switches synchronous replication on at the current primary, if the cluster is to have it.
