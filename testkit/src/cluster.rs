@@ -244,7 +244,8 @@ impl Drop for Cluster {
     }
 }
 
-fn url(addrs: impl IntoIterator<Item = SocketAddr>) -> String {
+/// The libpq URL of several hosts.
+pub(crate) fn url(addrs: impl IntoIterator<Item = SocketAddr>) -> String {
     let addrs: Vec<String> = addrs.into_iter().map(|addr| addr.to_string()).collect();
     format!("postgres://postgres@{}/postgres", addrs.join(","))
 }

@@ -95,6 +95,13 @@ pub enum Error {
         /// The driver's error.
         source: tokio_postgres::Error,
     },
+    /// The monitor of a pg_auto_failover formation did not answer as it should.
+    #[error("the monitor: {source}")]
+    #[non_exhaustive]
+    Monitor {
+        /// The driver's error.
+        source: tokio_postgres::Error,
+    },
     /// The operating system refused something.
     #[error("{what}: {source}")]
     #[non_exhaustive]

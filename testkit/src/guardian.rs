@@ -11,7 +11,8 @@ use crate::Error;
 /// Waits for the end of its input, which comes when the test closes the pipe or dies, by whatever
 /// signal. Then it kills every process that works below the folder, stopped ones included, until
 /// there is none: all from one listing, since a program for each process is slow. It frees the
-/// segments of shared memory that killed servers leave, and removes the folder.
+/// segments of shared memory that killed servers leave and the semaphores of `pg_autoctl`, and
+/// removes the folder.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 while read -r _; do :; done
@@ -30,6 +31,9 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
 done
 for pidfile in "$0"/*/postmaster.pid; do
   [ -f "$pidfile" ] && ipcrm -m "$(awk 'NR == 7 { print $2 }' "$pidfile")" 2>/dev/null
+done
+find "$0" -name pg_autoctl.pid 2>/dev/null | while read -r pidfile; do
+  ipcrm -s "$(awk 'NR == 5' "$pidfile")" 2>/dev/null
 done
 rm -rf "$0"
 "#;

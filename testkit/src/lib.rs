@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod auto_failover;
 mod cluster;
 mod daemon;
 mod error;
@@ -14,6 +15,7 @@ mod repair;
 mod repmgr;
 mod template;
 
+pub use auto_failover::{AutoFailover, AutoFailoverBuilder};
 pub use cluster::{Addresses, Cluster, ClusterBuilder};
 pub use error::Error;
 pub use install::PgInstall;

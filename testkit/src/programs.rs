@@ -1,11 +1,24 @@
 //! Finding the programs that a stack has beside PostgreSQL's own.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     Error, PgInstall,
     install::{apt_get, shown},
 };
+
+/// A program in `PATH`, or where the programs of administrators are.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|program| program.is_file())
+}
 
 /// The PostgreSQL to use: the default one if it has the extension, or else the newest that has.
 pub(crate) fn install_with(library: &str) -> Result<Option<PgInstall>, Error> {
