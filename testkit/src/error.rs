@@ -102,6 +102,15 @@ pub enum Error {
         /// The driver's error.
         source: tokio_postgres::Error,
     },
+    /// A name server can't have that record.
+    #[error("{name:?} {problem}")]
+    #[non_exhaustive]
+    Record {
+        /// The name that was given.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The operating system refused something.
     #[error("{what}: {source}")]
     #[non_exhaustive]
