@@ -13,6 +13,8 @@
 
 mod auto;
 mod auto_failover;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod error;
 mod fixed;
 #[cfg(feature = "patroni")]

@@ -43,7 +43,7 @@ async fn its_members_are_found_over_tls_and_those_that_leave_are_let_go() {
     until(
         &mut events,
         "its return",
-        |event| matches!(event, Event::HostAdded { host } if *host == gone),
+        |event| matches!(event, Event::HostAdded { host, .. } if *host == gone),
     )
     .await;
 }
