@@ -177,7 +177,10 @@ impl Rds {
         let (name, port) = pattern
             .host(id)
             .map_err(|error| DiscoveryError::nonsense(reply.host.clone(), error.to_string()))?;
-        Ok(Some(HostAddr::new(name, port.unwrap_or(reply.host.port()))))
+        Ok(Some(HostAddr::new(
+            name,
+            port.unwrap_or_else(|| reply.host.port()),
+        )))
     }
 
     fn multi_az(&self, view: &View, reply: &Reply) -> Result<Found, DiscoveryError> {

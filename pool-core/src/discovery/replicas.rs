@@ -116,7 +116,7 @@ impl Replicas {
     }
 
     fn read(&self, view: &View, reply: &Reply) -> Result<Found, DiscoveryError> {
-        let port = self.port.unwrap_or(reply.host.port());
+        let port = self.port.unwrap_or_else(|| reply.host.port());
         let mut primary = None;
         let mut named = Vec::new();
         for row in &reply.rows {

@@ -1,10 +1,13 @@
-//! Hosts found by asking the managers of real clusters: pg_auto_failover and repmgr.
+//! Hosts found by asking others: the managers of real clusters (pg_auto_failover, repmgr), and a
+//! name server.
 //!
-//! Where a manager is missing, its tests say so and pass.
+//! Where one of them is missing, its tests say so and pass.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod auto_failover;
+#[cfg(feature = "dns")]
+mod dns;
 mod repmgr;
 
 use std::{net::SocketAddr, time::Duration};
