@@ -6,7 +6,7 @@ mod outlives;
 
 use std::path::{Path, PathBuf};
 
-use leadpool_testkit::AutoFailover;
+use leadpool_testkit::{AutoFailover, Error};
 use tokio_postgres::{NoTls, Row};
 
 /// `None`, with the reason, where it can't run.
@@ -78,9 +78,11 @@ async fn roles_change_and_hosts_come_and_go() {
     assert_eq!(count.unwrap().get::<_, i64>(0), 3);
     assert_eq!(formation.url().matches("127.0.0.1:").count(), 2);
 
-    formation.drop_host(0).await.unwrap();
-    assert_eq!(nodes(&formation).await, [(port(2), true)]);
-    write(&formation, 2).await;
+    let refused = formation.drop_host(0).await.unwrap_err();
+    assert!(matches!(refused, Error::State { host: 0, .. }), "{refused}");
+    formation.drop_host(2).await.unwrap();
+    assert_eq!(nodes(&formation).await, [(port(0), true)]);
+    write(&formation, 0).await; // no standby is waited for
 }
 
 #[tokio::test]

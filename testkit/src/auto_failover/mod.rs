@@ -235,24 +235,24 @@ impl AutoFailover {
         Ok(index)
     }
 
-    /// Takes a host out of the formation for good, as `pg_autoctl drop node` does; also the
-    /// primary, or one that was killed.
+    /// Takes a host out of the formation for good: kills it, as far as it runs, and has it dropped
+    /// as `pg_autoctl drop node --force` does. A host that runs could be dropped without, but of
+    /// two hosts the monitor then now and then makes both a primary.
     ///
     /// # Errors
     ///
-    /// There is no such host, or the monitor refuses.
+    /// There is no such host, it is the primary, or the monitor refuses.
     pub async fn drop_host(&self, host: usize) -> Result<(), Error> {
         let keeper = self.host(host)?;
-        let mut command = self
-            .monitor
-            .command(&["drop", "node", "--name", &keeper.name]);
-        command.args(["--monitor", &self.monitor_url()]);
-        if keeper.run() != Run::Running {
-            // It can't be told any more.
-            command.arg("--force");
+        if self.primary().await? == host {
+            let problem = "is the primary; switch or fail over first".to_owned();
+            return Err(Error::State { host, problem });
         }
-        self.monitor.daemon.run(command).await?;
         keeper.remove();
+        let words = ["drop", "node", "--force", "--name", &keeper.name];
+        let mut command = self.monitor.command(&words);
+        command.args(["--monitor", &self.monitor_url()]);
+        self.monitor.daemon.run(command).await?;
         self.wait_stable().await.map(drop)
     }
 
