@@ -14,8 +14,9 @@ use tokio_postgres::Client;
 
 use crate::{
     Error, PgInstall, Proxy,
+    address::{distinct_ip, free_addr, url},
     guardian::Guardian,
-    host::{Host, Run, free_addr},
+    host::{Host, Run},
     process::RunAs,
     template,
 };
@@ -244,12 +245,6 @@ impl Drop for Cluster {
     }
 }
 
-/// The libpq URL of several hosts.
-pub(crate) fn url(addrs: impl IntoIterator<Item = SocketAddr>) -> String {
-    let addrs: Vec<String> = addrs.into_iter().map(|addr| addr.to_string()).collect();
-    format!("postgres://postgres@{}/postgres", addrs.join(","))
-}
-
 /// Chooses what [`Cluster::start`] starts.
 ///
 /// ```no_run
@@ -420,17 +415,4 @@ where
         }
     }
     Ok(())
-}
-
-/// Spread by process, so that clusters of several test programs rarely meet.
-fn distinct_ip(index: usize) -> IpAddr {
-    let process = std::process::id();
-    let third = 1 + process / 250 % 250;
-    let fourth = 1 + (process % 250 + u32::try_from(index).unwrap_or_default()) % 250;
-    IpAddr::V4(Ipv4Addr::new(
-        127,
-        77,
-        u8::try_from(third).unwrap_or(1),
-        u8::try_from(fourth).unwrap_or(1),
-    ))
 }

@@ -13,8 +13,8 @@ use rustix::process::Signal;
 
 use crate::{
     Error,
-    host::POLL,
     process::{RunAs, signal_all},
+    wait::POLL,
 };
 
 /// It works in a folder of its own, as do the programs that it starts: so they are found, also by

@@ -55,6 +55,37 @@ pub enum Error {
         /// The last lines of its log.
         log: String,
     },
+    /// Another program than PostgreSQL's was not found.
+    #[error(
+        "no {program} found; looked at: {looked}. Install it ({install}), or say by the variable where it is"
+    )]
+    #[non_exhaustive]
+    ProgramMissing {
+        /// The program.
+        program: &'static str,
+        /// Where it was looked for; the variable is named first.
+        looked: String,
+        /// How to install it here.
+        install: String,
+    },
+    /// The machine can't do what is asked for.
+    #[error("{what} can't be had here: {problem}")]
+    #[non_exhaustive]
+    Unavailable {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        problem: String,
+    },
+    /// A setting makes no sense.
+    #[error("{key}: {problem}")]
+    #[non_exhaustive]
+    Setting {
+        /// The builder's method.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A command failed.
     #[error("`{command}` failed: {output}")]
     #[non_exhaustive]
@@ -110,6 +141,26 @@ pub enum Error {
         name: String,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// Patroni refused something.
+    #[error("host {host}: Patroni answered with status {status}: {answer}")]
+    #[non_exhaustive]
+    Rest {
+        /// The host's index.
+        host: usize,
+        /// The HTTP status.
+        status: u16,
+        /// Patroni's reason.
+        answer: String,
+    },
+    /// etcd did not start, or is not in a state that allows the action.
+    #[error("etcd: {problem}; the end of its log: {log}")]
+    #[non_exhaustive]
+    Etcd {
+        /// What went wrong.
+        problem: String,
+        /// The last lines of its log.
+        log: String,
     },
     /// The operating system refused something.
     #[error("{what}: {source}")]

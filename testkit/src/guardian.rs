@@ -11,8 +11,8 @@ use crate::Error;
 /// Waits for the end of its input, which comes when the test closes the pipe or dies, by whatever
 /// signal. Then it kills every process that works below the folder, stopped ones included, until
 /// there is none: all from one listing, since a program for each process is slow. It frees the
-/// segments of shared memory that killed servers leave and the semaphores of `pg_autoctl`, and
-/// removes the folder.
+/// segments of shared memory that killed servers leave and the semaphores of `pg_autoctl`, deletes
+/// the network namespaces that are named after the folder, and removes the folder.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 while read -r _; do :; done
@@ -34,6 +34,9 @@ for pidfile in "$0"/*/postmaster.pid; do
 done
 find "$0" -name pg_autoctl.pid 2>/dev/null | while read -r pidfile; do
   ipcrm -s "$(awk 'NR == 5' "$pidfile")" 2>/dev/null
+done
+for namespace in /run/netns/"${0##*/}"-*; do
+  [ -e "$namespace" ] && ip netns delete "${namespace##*/}" 2>/dev/null
 done
 rm -rf "$0"
 "#;

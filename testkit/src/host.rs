@@ -2,29 +2,27 @@
 
 use std::{
     fs,
-    io::{Read as _, Seek as _, SeekFrom},
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
-    process::{Child, Stdio},
+    process::Child,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use crate::{
     Error, PgInstall, Proxy,
+    address::free_addr,
+    log,
     process::{RunAs, free_shared_memory, processes_in, signal, signal_all},
+    session,
+    wait::{self, LIMIT},
 };
-
-/// How long anything may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-/// How often a condition is looked at.
-pub(crate) const POLL: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Run {
@@ -91,7 +89,7 @@ impl Host {
                 Ok(()) => return Ok(()),
                 Err(error) if !may_move => return Err(error),
                 Err(error) => {
-                    if !self.log_since(before).contains("Address already in use") {
+                    if !log::since(&self.log, before).contains("Address already in use") {
                         return Err(error);
                     }
                     self.kill();
@@ -107,20 +105,15 @@ impl Host {
     }
 
     fn spawn(&self) -> Result<(), Error> {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .map_err(Error::io(self.log.display().to_string()))?;
-        let errors = log.try_clone().map_err(Error::io("the log"))?;
         let addr = self.addr();
         let mut command = self.run_as.command(self.install.bin_dir().join("postgres"));
-        command
-            .arg("-D")
-            .arg(&self.data_dir)
-            .args(["-h", &addr.ip().to_string(), "-p", &addr.port().to_string()])
-            .stdout(Stdio::from(log))
-            .stderr(Stdio::from(errors));
+        command.arg("-D").arg(&self.data_dir).args([
+            "-h",
+            &addr.ip().to_string(),
+            "-p",
+            &addr.port().to_string(),
+        ]);
+        log::write_to(&mut command, &self.log)?;
         // What a killed server left; it would be taken for a running one if its number has been
         // given to another process.
         let _ = fs::remove_file(self.data_dir.join("postmaster.pid"));
@@ -132,7 +125,9 @@ impl Host {
     async fn wait_ready(&self) -> Result<(), Error> {
         self.until("the server to accept connections", || async {
             if self.has_exited() {
-                return Err(self.state_error(&format!("the server ended: {}", self.log_tail())));
+                return Err(
+                    self.state_error(&format!("the server ended: {}", log::tail(&self.log)))
+                );
             }
             let Ok(client) = self.connect().await else {
                 return Ok(false);
@@ -232,26 +227,10 @@ impl Host {
 
     /// Connects past the proxy, as somebody else.
     pub(crate) async fn connect_to(&self, user: &str, database: &str) -> Result<Client, Error> {
-        let addr = self.addr();
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host(addr.ip().to_string())
-            .port(addr.port())
-            .user(user)
-            .dbname(database)
-            .connect_timeout(Duration::from_secs(5))
-            .application_name("testkit");
-        let connecting = tokio::time::timeout(LIMIT, config.connect(NoTls));
-        let (client, connection) = connecting
+        let opening = session::open_as(self.index, self.addr(), user, database);
+        tokio::time::timeout(LIMIT, opening)
             .await
             .map_err(|_| self.timeout("a session", LIMIT))?
-            .map_err(Error::sql(self.index))?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends with the client, or the server"
-        )]
-        drop(tokio::spawn(connection));
-        Ok(client)
     }
 
     /// Runs statements over a connection of their own.
@@ -277,19 +256,12 @@ impl Host {
     pub(crate) async fn until<Fut>(
         &self,
         what: &str,
-        mut holds: impl FnMut() -> Fut,
+        holds: impl FnMut() -> Fut,
     ) -> Result<(), Error>
     where
         Fut: Future<Output = Result<bool, Error>>,
     {
-        let begun = Instant::now();
-        while !holds().await? {
-            if begun.elapsed() > LIMIT {
-                return Err(self.timeout(what, begun.elapsed()));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
+        wait::until(LIMIT, holds, |waited| self.timeout(what, waited)).await
     }
 
     pub(crate) fn timeout(&self, what: &str, waited: Duration) -> Error {
@@ -297,7 +269,7 @@ impl Host {
             host: self.index,
             what: what.to_owned(),
             waited,
-            log: self.log_tail(),
+            log: log::tail(&self.log),
         }
     }
 
@@ -306,22 +278,6 @@ impl Host {
             host: self.index,
             problem: problem.to_owned(),
         }
-    }
-
-    fn log_since(&self, offset: u64) -> String {
-        let mut text = Vec::new();
-        if let Ok(mut log) = fs::File::open(&self.log) {
-            // An unreadable log is an empty one: it only explains.
-            let _ = log.seek(SeekFrom::Start(offset));
-            let _ = log.read_to_end(&mut text);
-        }
-        String::from_utf8_lossy(&text).into_owned()
-    }
-
-    fn log_tail(&self) -> String {
-        let text = self.log_since(0);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join(" | ")
     }
 
     /// Writes what distinguishes a standby from a primary.
@@ -372,32 +328,4 @@ impl Host {
             self.index
         )
     }
-}
-
-/// An address that nobody listens on. It may be taken for a moment longer: a process that is
-/// being started holds a copy of every open socket until it runs its own program, so whoever
-/// binds here next tries again.
-pub(crate) fn free_addr(ip: IpAddr) -> Result<SocketAddr, Error> {
-    let listener = listen(ip)?;
-    listener.local_addr().map_err(Error::io("a free port"))
-}
-
-/// Listens on a free port. Outside of the range that the kernel takes for outgoing connections,
-/// so that a stopped server finds its port free again.
-pub(crate) fn listen(ip: IpAddr) -> Result<TcpListener, Error> {
-    use std::hash::{BuildHasher as _, RandomState};
-
-    let mut last = None;
-    for attempt in 0..200_u64 {
-        let random = RandomState::new().hash_one(attempt);
-        let port = 10_000 + u16::try_from(random % 20_000).unwrap_or_default();
-        match TcpListener::bind((ip, port)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(Error::Io {
-        what: format!("finding a free port on {ip}"),
-        source: last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()),
-    })
 }

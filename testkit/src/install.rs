@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::Error;
+use crate::{Error, system};
 
 const OLDEST: u32 = 14;
 
@@ -63,16 +63,15 @@ impl PgInstall {
             return Ok(newest);
         }
         looked.push("PATH".to_owned());
-        let on_path = env::var_os("PATH")
-            .map(|path| env::split_paths(&path).collect::<Vec<_>>())
-            .unwrap_or_default();
-        on_path
+        system::on_path()
             .into_iter()
             .find_map(|bin| Self::at(bin).ok())
             .ok_or_else(|| Error::NotInstalled {
                 looked: looked.join(", "),
-                install: Self::install_command()
-                    .map_or_else(|| "package postgresql".to_owned(), |all| shown(&all)),
+                install: Self::install_command().map_or_else(
+                    || "package postgresql".to_owned(),
+                    |commands| system::shown(&commands),
+                ),
             })
     }
 
@@ -127,70 +126,16 @@ impl PgInstall {
     /// words; `None` where the system is not known. They do not start a server.
     #[must_use]
     pub fn install_command() -> Option<Vec<Vec<String>>> {
-        if let Some(commands) = apt_get(&["postgresql"]) {
-            Some(commands)
-        } else if is_distribution(&["fedora", "rhel"]) {
-            let install = "dnf install -y postgresql-server postgresql-contrib";
-            Some(as_root(vec![install.split(' ').collect()]))
+        if let Some(commands) = system::apt_get(&["postgresql"]) {
+            return Some(commands);
+        }
+        let install = if system::is_like(&["fedora", "rhel"]) {
+            "dnf install -y postgresql-server postgresql-contrib"
         } else if cfg!(target_os = "macos") {
-            Some(vec![vec![
-                "brew".to_owned(),
-                "install".to_owned(),
-                "postgresql@17".to_owned(),
-            ]])
+            "brew install postgresql@17"
         } else {
-            None
-        }
+            return None;
+        };
+        Some(system::as_root(vec![install.split(' ').collect()]))
     }
-}
-
-/// The commands that install packages of Debian and Ubuntu; `None` elsewhere. They start no
-/// PostgreSQL server.
-pub(crate) fn apt_get(packages: &[&str]) -> Option<Vec<Vec<String>>> {
-    if !is_distribution(&["debian", "ubuntu"]) {
-        return None;
-    }
-    let mut commands = Vec::new();
-    if packages.iter().any(|name| name.starts_with("postgresql")) {
-        commands.push(vec!["mkdir", "-p", "/etc/postgresql-common"]);
-        // Or the package starts a server of its own on port 5432.
-        commands.push(vec![
-            "sh",
-            "-c",
-            "echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf",
-        ]);
-    }
-    commands.push(vec!["apt-get", "update"]);
-    let mut install = vec!["apt-get", "install", "-y", "--no-install-recommends"];
-    install.extend(packages);
-    commands.push(install);
-    Some(as_root(commands))
-}
-
-fn is_distribution(names: &[&str]) -> bool {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    release
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("ID=")
-                .or_else(|| line.strip_prefix("ID_LIKE="))
-        })
-        .flat_map(|ids| ids.trim_matches('"').split_whitespace())
-        .any(|id| names.contains(&id))
-}
-
-fn as_root(mut commands: Vec<Vec<&str>>) -> Vec<Vec<String>> {
-    if !rustix::process::geteuid().is_root() {
-        for command in &mut commands {
-            command.insert(0, "sudo");
-        }
-    }
-    let owned = |command: Vec<&str>| command.into_iter().map(str::to_owned).collect();
-    commands.into_iter().map(owned).collect()
-}
-
-/// Commands as one line for a shell.
-pub(crate) fn shown(commands: &[Vec<String>]) -> String {
-    let commands: Vec<String> = commands.iter().map(|argv| argv.join(" ")).collect();
-    commands.join(" && ")
 }

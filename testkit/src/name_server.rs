@@ -14,11 +14,12 @@ use tokio::sync::Mutex;
 
 use crate::{
     Error,
+    address::free_addr,
     daemon::Daemon,
     guardian::Guardian,
-    host::{POLL, free_addr},
     process::{RunAs, signal},
     programs,
+    wait::POLL,
 };
 
 const PACKAGES: [&str; 1] = ["dnsmasq-base"];

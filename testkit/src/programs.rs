@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Error, PgInstall,
-    install::{apt_get, shown},
+    system::{apt_get, shown},
 };
 
 /// A program in `PATH`, or where the programs of administrators are.

@@ -11,8 +11,9 @@ use rustix::process::Signal;
 
 use crate::{
     Cluster, Error,
-    host::{Host, LIMIT, POLL, Run},
+    host::{Host, Run},
     template,
+    wait::{LIMIT, POLL},
 };
 
 impl Cluster {

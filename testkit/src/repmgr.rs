@@ -9,12 +9,7 @@ use std::{
 
 use tokio_postgres::Client;
 
-use crate::{
-    Cluster, Error, PgInstall,
-    daemon::Daemon,
-    host::{LIMIT, Run},
-    programs,
-};
+use crate::{Cluster, Error, PgInstall, daemon::Daemon, host::Run, programs, wait::LIMIT};
 
 const PACKAGES: [&str; 2] = ["repmgr", "postgresql-NN-repmgr"];
 /// The role and the database of repmgr's own table, as its documentation has them.

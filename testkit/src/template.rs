@@ -11,7 +11,8 @@ use crate::{Error, PgInstall, process::RunAs};
 /// Changes when what is below does, so that old templates are not used.
 const FORMAT: u32 = 2;
 
-/// Small, quick, unsafe against power loss, and complete enough for `pg_rewind`.
+/// Small, quick, unsafe against power loss, and complete enough for `pg_rewind`. What a killed
+/// server leaves of `mmap`ed memory goes with its data folder; of POSIX memory it would stay.
 const CONF: &str = "
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -21,6 +22,7 @@ wal_log_hints = on
 hot_standby_feedback = on
 wal_keep_size = 128MB
 shared_buffers = 8MB
+dynamic_shared_memory_type = mmap
 autovacuum = off
 jit = off
 min_wal_size = 2MB

@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod traces;
+
 use std::{
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use leadpool_testkit::{Addresses, Cluster, Error, PgInstall};
+use traces::Traces;
 
 async fn one(cluster: &Cluster, host: usize, sql: &str) -> String {
     let client = cluster.connect(host).await.unwrap();
@@ -238,55 +242,26 @@ fn no_server_outlives_a_killed_test() {
         .map_while(Result::ok)
         .find_map(|line| line.split("dir=").nth(1).map(str::to_owned))
         .expect("the victim told its folder");
-    let processes = || {
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        let cwd = |entry: std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).ok();
-        entries
-            .filter_map(cwd)
-            .filter(|cwd| cwd.starts_with(&dir))
-            .count()
-    };
-    assert!(processes() > 5, "the servers run");
-    let hosts = std::fs::read_dir(&dir).unwrap().flatten();
-    let held: Vec<String> = hosts.filter_map(|host| segment(&host.path())).collect();
-    assert_eq!(held.len(), 3, "each server holds a segment");
+    let traces = Traces::of(Path::new(&dir), 3);
     child.kill().unwrap();
     child.wait().unwrap();
     let begun = Instant::now();
-    while processes() > 0 || std::path::Path::new(&dir).exists() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{dir} lives on");
+    while !traces.found().is_empty() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "left: {:?}",
+            traces.found()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(left(&held), [""; 0]);
-}
-
-/// The System V segment of the server in a data folder.
-fn segment(data_dir: &std::path::Path) -> Option<String> {
-    let lock_file = std::fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
-    let line = lock_file.lines().nth(6)?;
-    Some(line.split_whitespace().nth(1)?.to_owned())
-}
-
-/// Those of the segments that are still there.
-fn left(segments: &[String]) -> Vec<&str> {
-    let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-    let ids: Vec<&str> = all
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .collect();
-    let segments = segments.iter().map(String::as_str);
-    segments.filter(|segment| ids.contains(segment)).collect()
 }
 
 #[tokio::test]
-async fn a_cluster_leaves_no_shared_memory() {
+async fn a_cluster_leaves_nothing() {
     let cluster = Cluster::start().await.unwrap();
-    let held: Vec<String> = (0..3)
-        .filter_map(|host| segment(&cluster.data_dir(host).unwrap()))
-        .collect();
-    assert_eq!(held.len(), 3, "each server holds a segment");
+    let traces = Traces::of(cluster.data_dir(0).unwrap().parent().unwrap(), 3);
     cluster.kill(0).await.unwrap();
     cluster.freeze(1).await.unwrap();
     drop(cluster);
-    assert_eq!(left(&held), [""; 0]);
+    assert_eq!(traces.found(), [""; 0]);
 }

@@ -18,8 +18,9 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     Error, PgInstall,
+    address::free_addr,
     daemon::Daemon,
-    host::{Run, free_addr},
+    host::Run,
     process::{RunAs, free_shared_memory, signal_all},
     template,
 };

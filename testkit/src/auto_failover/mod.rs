@@ -14,7 +14,7 @@ use keeper::{Keeper, Place};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Row};
 
-use crate::{Error, cluster::url, guardian::Guardian, host::Run, programs};
+use crate::{Error, address::url, guardian::Guardian, host::Run, programs};
 
 /// How long a change of state may take.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -19,7 +19,7 @@ use tokio::{
 };
 pub use trigger::{Moment, Trigger};
 
-use crate::{Error, host::listen};
+use crate::{Error, address::listen};
 
 /// A TCP proxy in front of one server: cuts, refuses, goes silent, delays, or breaks off at a
 /// given message.
