@@ -189,7 +189,8 @@ pub struct MonitorSettings {
     /// How often sources of hosts are asked while there is a writer, in place of each source's own
     /// interval. Minimum 100 ms. Default `None`: as the source wants it, mostly 30 s.
     pub discovery_interval: Option<Duration>,
-    /// The same while a writer is missing. Minimum 10 ms. Default `None`: mostly 1 s.
+    /// The same while a writer is missing, and for
+    /// [`fast_after_change`](Self::fast_after_change). Minimum 10 ms. Default `None`: mostly 1 s.
     pub discovery_failover_interval: Option<Duration>,
     /// How many events a slow receiver may lag behind before it loses the oldest.
     ///

@@ -81,7 +81,7 @@ pub trait Discovery: std::fmt::Debug + Send + Sync + 'static {
         Some(Duration::from_secs(30))
     }
 
-    /// How often to ask again while a writer is missing.
+    /// How often to ask again while a writer is missing, and for 30 s after it has changed.
     fn failover_interval(&self) -> Duration {
         Duration::from_secs(1)
     }

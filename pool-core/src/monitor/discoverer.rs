@@ -133,7 +133,8 @@ impl Discoverer {
     }
 
     /// Waits until it is time to ask again: by the calm interval, by the other one while a writer
-    /// is missing, or because the bell rings. `None`: never again.
+    /// is missing and for a while after that, when those who were lost come back, or because the
+    /// bell rings. `None`: never again.
     async fn rest(&mut self, begun: Instant) -> Option<()> {
         let settings = self.config.monitor();
         let source = self.source.refresh_interval()?;
@@ -144,8 +145,11 @@ impl Discoverer {
             .min(calm);
         loop {
             let (pace, _) = *self.pace.borrow_and_update();
-            let missing = matches!(pace, Pace::Urgent { .. });
-            let due = begun + if missing { urgent } else { calm };
+            let due = begun
+                + match pace {
+                    Pace::Urgent { .. } | Pace::AfterChange => urgent,
+                    Pace::Writing | Pace::Idle => calm,
+                };
             tokio::select! {
                 biased;
                 () = sleep_until(due) => return Some(()),

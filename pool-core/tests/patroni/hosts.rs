@@ -74,6 +74,6 @@ async fn its_callbacks_make_the_pool_look() {
         }
     })
     .await;
-    soon("the new writer", pool.get()).await.unwrap();
+    drop(soon("the new writer", pool.get()).await.unwrap());
     assert_eq!(pool.cluster().topology().writer, Some(stage.host(promoted)));
 }

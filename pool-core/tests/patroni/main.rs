@@ -55,7 +55,7 @@ impl Stage {
             patroni = patroni.ca_certificate(ca).unwrap();
         }
         let pool = Pool::builder("postgres://postgres@/postgres")
-            .configure(|config| config.allowed_hosts("127.0.0.0/8, 10.0.0.0/8"))
+            .configure(|config| config.allowed_hosts("127.0.0.0/8, 198.18.0.0/15"))
             .discovery(patroni)
             .build()
             .await

@@ -24,7 +24,7 @@ pub(super) enum Kind {
 /// The servers.
 pub(super) enum Stack {
     Plain(Cluster),
-    Patroni(PatroniCluster),
+    Patroni(Box<PatroniCluster>),
 }
 
 impl Stack {
@@ -39,7 +39,7 @@ impl Stack {
             ),
             Kind::Patroni => {
                 PatroniCluster::available()?;
-                Self::Patroni(PatroniCluster::start().await?)
+                Self::Patroni(Box::new(PatroniCluster::start().await?))
             }
         })
     }
