@@ -20,7 +20,7 @@ use std::{
 use rustix::process::geteuid;
 use tokio::net::TcpStream;
 
-use crate::{Error, guardian::Guardian, process::RunAs};
+use crate::{Error, guardian::Guardian, process::RunAs, wait};
 
 /// What a host loses sight of, in both directions. Packets vanish; nothing is refused.
 ///
@@ -272,14 +272,16 @@ async fn try_out(dir: &Path) -> Result<(), Error> {
     let network = Network::create(dir, 1, &RunAs::find()?).await?;
     // Nobody listens on that port: an answer is a refusal.
     let addr = SocketAddr::new(network.host_ip(0), 9);
-    let knock = || tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(addr));
-    match knock().await {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-        other => return Err(unavailable(format!("packets do not pass: {other:?}"))),
-    }
+    let knock = |patience| tokio::time::timeout(patience, TcpStream::connect(addr));
+    let answers = || async {
+        let answer = knock(Duration::from_millis(500)).await;
+        Ok(matches!(answer, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused))
+    };
+    // The kernel may take a second to notice that cables are plugged in.
+    let late = |waited| unavailable(format!("packets did not pass in {waited:.1?}"));
+    wait::until(Duration::from_secs(10), answers, late).await?;
     network.partition(0, Partition::FromAll).await?;
-    let silent = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(addr)).await;
-    match silent {
+    match knock(Duration::from_millis(100)).await {
         Err(_) => Ok(()),
         Ok(answer) => Err(unavailable(format!("packets are not dropped: {answer:?}"))),
     }
