@@ -1,13 +1,14 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask nemesis` and `cargo xtask test`.
+//! The project's own commands: `cargo xtask demo`, `nemesis`, `install` and `test`.
 
 mod demo;
+mod install;
 mod nemesis;
 mod postgres;
 mod test;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Where the commands may fail, any error will do: it is printed and ends the run.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -25,8 +26,19 @@ enum Command {
     Demo(demo::Args),
     /// Runs mixed transactions while everything goes wrong, and counts what was lost or doubled.
     Nemesis(nemesis::Args),
+    /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq.
+    Install,
     /// Runs every check and test.
     Test(test::Args),
+}
+
+/// How the servers replicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Replication {
+    /// A COMMIT is answered once a standby has it: what is acknowledged is never lost.
+    Synchronous,
+    /// A failover may lose what was acknowledged shortly before.
+    Asynchronous,
 }
 
 /// Runs a command to its end, or until it is interrupted: then too every server is stopped.
@@ -46,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Nemesis(args) => nemesis::run(args),
+        Command::Install => install::run(),
         Command::Test(args) => test::run(&args),
     };
     match done {

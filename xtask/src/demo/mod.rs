@@ -22,13 +22,16 @@ use self::{
     stack::{Kind, Stack},
     workload::{Leadpool, Plain, Workload},
 };
-use crate::{Result, block_on, postgres};
+use crate::{Replication, Result, block_on, postgres};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What to play on.
     #[arg(long, value_enum, default_value = "plain")]
     stack: Kind,
+    /// How the servers replicate.
+    #[arg(long, value_enum, default_value = "synchronous")]
+    replication: Replication,
     /// Which faults, in which order. Default: kill, switchover, freeze; with Patroni manager too.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
@@ -89,8 +92,8 @@ async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {
 /// The whole play on one kind of pool, from an empty cluster to the count at the end.
 async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
     let live = Live::new(W::NAME);
-    live.stage(Stack::describe(args.stack));
-    let servers = Arc::new(Stack::start(args.stack, install).await?);
+    live.stage(&Stack::describe(args.stack, args.replication));
+    let servers = Arc::new(Stack::start(args.stack, install, args.replication).await?);
     let client = servers.connect(servers.primary().await?).await?;
     client
         .batch_execute(

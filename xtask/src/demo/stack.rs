@@ -8,7 +8,7 @@ use leadpool_testkit::{Cluster, PatroniCluster, PgInstall};
 use tokio_postgres::Client;
 
 use super::fault::Fault;
-use crate::Result;
+use crate::{Replication, Result};
 
 /// How long the stand-in for a failover manager takes to act on a killed or frozen primary.
 const MANAGER_ACTS_AFTER: Duration = Duration::from_secs(1);
@@ -28,27 +28,38 @@ pub(super) enum Stack {
 }
 
 impl Stack {
-    pub(super) async fn start(kind: Kind, install: &PgInstall) -> Result<Self> {
+    pub(super) async fn start(
+        kind: Kind,
+        install: &PgInstall,
+        replication: Replication,
+    ) -> Result<Self> {
+        let synchronous = replication == Replication::Synchronous;
         Ok(match kind {
             Kind::Plain => Self::Plain(
                 Cluster::builder()
                     .install(install.clone())
-                    .synchronous(true)
+                    .synchronous(synchronous)
                     .start()
                     .await?,
             ),
             Kind::Patroni => {
                 PatroniCluster::available()?;
-                Self::Patroni(Box::new(PatroniCluster::start().await?))
+                let servers = PatroniCluster::builder().synchronous(synchronous);
+                Self::Patroni(Box::new(servers.start().await?))
             }
         })
     }
 
-    pub(super) fn describe(kind: Kind) -> &'static str {
-        match kind {
-            Kind::Plain => "starting 1 primary and 2 standbys, synchronous replication",
-            Kind::Patroni => "starting etcd and 3 hosts with Patroni, asynchronous replication",
-        }
+    pub(super) fn describe(kind: Kind, replication: Replication) -> String {
+        let servers = match kind {
+            Kind::Plain => "1 primary and 2 standbys",
+            Kind::Patroni => "etcd and 3 hosts with Patroni",
+        };
+        let how = match replication {
+            Replication::Synchronous => "synchronous",
+            Replication::Asynchronous => "asynchronous",
+        };
+        format!("starting {servers}, {how} replication")
     }
 
     pub(super) fn hosts(&self) -> usize {

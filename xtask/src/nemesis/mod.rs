@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::ValueEnum;
 use leadpool::Pool;
 use leadpool_testkit::{Cluster, PgInstall};
 
@@ -22,16 +21,7 @@ use self::{
     schedule::{Hosts, Schedule},
     workload::Workload,
 };
-use crate::{Result, block_on, postgres};
-
-/// How the servers replicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Replication {
-    /// A COMMIT is answered once a standby has it: what is acknowledged is never lost.
-    Synchronous,
-    /// A failover may lose what was acknowledged shortly before.
-    Asynchronous,
-}
+use crate::{Replication, Result, block_on, postgres};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
