@@ -28,6 +28,10 @@ async fn each_does_what_it_says() {
     assert_eq!(printed, "1 row written through deadpool's own type\n");
     let printed = output(env!("CARGO_BIN_EXE_errors"), &[], &url).await;
     assert_eq!(printed, "sold one\nsold one\nsold out\n");
+    let printed = output(env!("CARGO_BIN_EXE_readers"), &[], &url).await;
+    let expected = "reader 1: the first standby\nreader 2: the first standby\n\
+                    reader 3: another\nreader 4: another\n";
+    assert_eq!(printed, expected);
     let printed = output(env!("CARGO_BIN_EXE_watch"), &["1"], &url).await;
     assert_eq!(printed.matches("standby").count(), 2, "{printed}");
     assert_eq!(printed.matches("PoolCounts").count(), 3, "{printed}");

@@ -48,6 +48,10 @@ fuzz_target!(|text: &str| -> Corpus {
         Ok(config) => check_config(&config),
         Err(error) => check_error(&error),
     }
+    match Config::from_aws(text) {
+        Ok(config) => check_config(&config),
+        Err(error) => check_error(&error),
+    }
     let (before, rest) = text.split_once('\n').unwrap_or(("", text));
     for place in PLACES {
         let [one, two] = PASSWORDS.map(|password| {

@@ -5,7 +5,10 @@
 
 use std::net::IpAddr;
 
-use leadpool::config::{AwsEndpoint, EndpointKind, InstancePattern};
+use leadpool::{
+    HostAddr,
+    config::{AwsEndpoint, EndpointKind, HostPattern, InstancePattern},
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -15,6 +18,11 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(pattern) = InstancePattern::parse(text) {
         check_pattern(&pattern, id);
+    }
+    if let Ok(pattern) = text.parse::<HostPattern>() {
+        assert_eq!(pattern.to_string().parse(), Ok(pattern.clone()));
+        // However they fit, it ends.
+        let _ = pattern.matches(&HostAddr::new(id, 5432));
     }
 });
 

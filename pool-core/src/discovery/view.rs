@@ -72,13 +72,27 @@ pub struct Reply {
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", seen.iter().map(|(host, failure)| format!("{host}: {failure}")).collect::<Vec<_>>().join("; "))]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AskError {
     /// Who was asked, and how it failed.
     pub seen: Vec<(HostAddr, Failure)>,
 }
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.seen.is_empty() {
+            return f.write_str("there is nobody to ask: name a host in the connection string");
+        }
+        for (at, (host, failure)) in self.seen.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{host}: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for AskError {}
 
 /// Connections that a discovery has asked over, kept for the next time.
 #[derive(Default)]
