@@ -64,7 +64,7 @@ pub enum Error {
     /// The transaction was committed, but its wait for synchronous standbys was broken off: a
     /// failover may still lose it. It must not be repeated.
     ///
-    /// It was looked for on the standbys' side for a second. If waits of several transactions on
+    /// It was looked for on the standbys' side for five seconds. If waits of several transactions on
     /// one host end in the same moment and evidence is switched off, one that has reached a standby
     /// may be told so too.
     #[non_exhaustive]

@@ -30,8 +30,9 @@ const COMMIT: &str = "SHOW leadpool.transaction;COMMIT";
 
 /// When an unanswered COMMIT is first looked for on another connection; then after twice as long.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-/// How long to look for a standby that has a commit whose wait was perhaps broken off.
-const REPLICATION: Duration = Duration::from_secs(1);
+/// How long to look for a standby that has a commit whose wait was perhaps broken off. A switchover
+/// by a failover manager breaks off waits, and takes some seconds to promote who has the commit.
+const REPLICATION: Duration = Duration::from_secs(5);
 /// What is kept of the deadline for finding out, a quarter of it at most.
 const RESERVE: Duration = Duration::from_secs(5);
 

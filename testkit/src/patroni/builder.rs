@@ -226,6 +226,7 @@ impl PatroniBuilder {
             network,
             ca_pem: certificate.map(|made| made.ca_pem),
             programs,
+            synchronous: self.settings.synchronous,
             limit: LIMIT + 3 * Duration::from_secs(self.settings.ttl.into()),
             _dir: dir,
             _guardian: guardian,

@@ -59,6 +59,8 @@ pub struct PatroniCluster {
     network: Option<Network>,
     ca_pem: Option<String>,
     programs: PatroniPrograms,
+    /// Commits wait for a standby.
+    synchronous: bool,
     /// How long anything may take.
     limit: Duration,
     // Dropped in this order, after the servers have been killed.

@@ -109,7 +109,7 @@ impl PatroniCluster {
     }
 
     /// Waits until all is well: one host is a primary, all others stream its timeline, and every
-    /// Patroni knows it. Hosts that have been killed or stopped do not count.
+    /// Patroni knows it, also which standby is a synchronous one where there has to be one. Hosts that have been killed or stopped do not count.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl PatroniCluster {
                 .rest(member.places.index, "GET", "/cluster", None)
                 .await
                 .map_err(|error| (member.places.index, error.to_string()))?;
-            if !knows(&told.body, leader, &present) {
+            if !knows(&told.body, leader, &present, self.synchronous) {
                 let ailment = format!("its Patroni says: {}", told.body);
                 return Err((member.places.index, ailment));
             }
@@ -237,10 +237,16 @@ async fn ask(member: &Member, session: &Client, sql: &str) -> Result<Option<i32>
     Ok(row.get(0))
 }
 
-/// Whether what a Patroni tells of the cluster names that leader, and all others as well.
-fn knows(told: &str, leader: &Member, present: &[&Arc<Member>]) -> bool {
+/// Whether what a Patroni tells of the cluster names that leader, and all others as well, one of
+/// them as a synchronous standby if commits wait for one.
+fn knows(told: &str, leader: &Member, present: &[&Arc<Member>], synchronous: bool) -> bool {
     let told: Value = serde_json::from_str(told).unwrap_or_default();
     let listed = told["members"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut roles = listed.iter().filter_map(|entry| entry["role"].as_str());
+    let has_synchronous = roles.any(|role| role == "sync_standby" || role == "quorum_standby");
+    if synchronous && present.len() > 1 && !has_synchronous {
+        return false;
+    }
     present.iter().all(|member| {
         let entry = listed
             .iter()

@@ -38,7 +38,7 @@ pub(super) struct FaultReport {
     /// From there to the first transaction that the pool acknowledged.
     client_added_ms: Option<f64>,
     max_wait_ms: f64,
-    /// Writes that the old primary acknowledged to the pool after the new one had.
+    /// Acknowledged writes that the old primary took after the new one had taken one.
     stale_acks: usize,
 }
 
@@ -195,6 +195,10 @@ pub(super) fn table(ours: &Report, plain: Option<&Report>) -> String {
         }
     }
     line(&[]);
+    line(&[
+        "written to a stale primary: acknowledged, and taken by the old one after the new one had taken a write"
+            .to_owned(),
+    ]);
     line(&["writer gap: from the fault to the first write that the new primary accepted from an observer".to_owned()]);
     line(&[
         "client added: from there to the first transaction that the pool acknowledged".to_owned(),

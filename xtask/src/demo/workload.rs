@@ -55,8 +55,15 @@ struct State {
 #[derive(Default)]
 struct Marked {
     /// When which server acknowledged, in order of time.
-    acks: Vec<(Instant, String)>,
+    acks: Vec<Ack>,
     longest: Duration,
+}
+
+struct Ack {
+    at: Instant,
+    server: String,
+    /// When the server had answered the write itself.
+    written: Instant,
 }
 
 /// What the book says of one fault.
@@ -76,7 +83,7 @@ pub(super) struct Totals {
 }
 
 enum Told {
-    Acknowledged { server: String },
+    Acknowledged { server: String, written: Instant },
     Unknown,
     Error(String),
 }
@@ -91,9 +98,13 @@ impl Book {
         let mut state = self.lock();
         state.marked.longest = state.marked.longest.max(now - begun);
         match told {
-            Told::Acknowledged { server } => {
+            Told::Acknowledged { server, written } => {
                 state.acknowledged.push((worker, entry));
-                state.marked.acks.push((now, server.clone()));
+                state.marked.acks.push(Ack {
+                    at: now,
+                    server: server.clone(),
+                    written,
+                });
                 state.last_writer = Some(server);
                 if let Some(last) = state.last_ack.replace(now) {
                     state.longest_outage = state.longest_outage.max(now - last);
@@ -118,13 +129,11 @@ impl Book {
         let (old, new) = (old.to_string(), new.to_string());
         let state = self.lock();
         let acks = &state.marked.acks;
-        let first = acks
-            .iter()
-            .find(|(_, server)| *server == new)
-            .map(|(at, _)| *at);
+        let first = acks.iter().find(|ack| ack.server == new);
+        let first = first.map(|ack| ack.at);
         let stale = acks
             .iter()
-            .filter(|(at, server)| *server == old && first.is_some_and(|f| *at > f))
+            .filter(|ack| ack.server == old && ack.written > accepted_at)
             .count();
         Seen {
             first_ack: first.map(|first| first.saturating_duration_since(accepted_at)),
@@ -316,12 +325,13 @@ impl Workload for Leadpool {
                 let result = pool
                     .run_tx(|tx| async move {
                         let insert = tx.prepare_cached(INSERT).await?;
-                        Ok(tx.query_one(&insert, &[&worker, &entry]).await?.get(0))
+                        let row = tx.query_one(&insert, &[&worker, &entry]).await?;
+                        Ok((row.get(0), Instant::now()))
                     })
                     .await;
                 drop(waits);
                 let told = match result {
-                    Ok(server) => Told::Acknowledged { server },
+                    Ok((server, written)) => Told::Acknowledged { server, written },
                     Err(Error::Unknown(_)) => Told::Unknown,
                     Err(error) => Told::Error(error.to_string()),
                 };
@@ -398,14 +408,16 @@ impl Workload for Plain {
                     let insert = async {
                         let tx = client.transaction().await?;
                         let insert = tx.prepare_cached(INSERT).await?;
-                        let server = tx.query_one(&insert, &[&worker, &entry]).await?.get(0);
+                        let server: String =
+                            tx.query_one(&insert, &[&worker, &entry]).await?.get(0);
+                        let written = Instant::now();
                         tx.commit().await?;
-                        Ok::<String, tokio_postgres::Error>(server)
+                        Ok::<_, tokio_postgres::Error>((server, written))
                     };
                     insert.await.map_err(|error| error.to_string())
                 };
                 let told = match result.await {
-                    Ok(server) => Told::Acknowledged { server },
+                    Ok((server, written)) => Told::Acknowledged { server, written },
                     Err(error) => Told::Error(error),
                 };
                 drop(waits);
