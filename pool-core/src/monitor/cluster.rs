@@ -23,7 +23,7 @@ use crate::{
     failover::{Event, Machine, Report},
     observe::Events,
     outcome::History,
-    routing,
+    routing::Usable,
     topology::{HostAddr, Target, Topology},
 };
 
@@ -191,7 +191,7 @@ impl Cluster {
         loop {
             epoch.borrow_and_update();
             let topology = self.topology();
-            if routing::is_usable(&topology, target) {
+            if Usable::of(&topology).route(target).is_some() {
                 return Ok(topology);
             }
             if self.is_closed() {

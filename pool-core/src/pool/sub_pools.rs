@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{Driver, Generation, Status, SubPoolStatus, gate::Gate};
 use crate::{
     monitor::{Cluster, Follower},
-    routing::{self, Lookup, Readers},
+    routing::{Lookup, Readers, Route, Usable, is_closed_primary},
     topology::{HostAddr, HostView, Target, Topology},
 };
 
@@ -305,9 +305,9 @@ impl<D: Driver> SubPools<D> {
             read_only: topology
                 .hosts()
                 .iter()
-                .find(|host| routing::is_closed_primary(host))
+                .find(|host| is_closed_primary(host))
                 .and_then(|host| of(&host.addr)),
-            alone: routing::is_alone(topology),
+            alone: topology.hosts().len() == 1,
             closed: members.closed,
         }
     }
@@ -331,32 +331,26 @@ impl<D: Driver> Drop for SubPools<D> {
 }
 
 impl<D: Driver> Routes<D> {
+    fn usable(&self) -> Usable {
+        Usable {
+            writer: self.writer.is_some(),
+            reader: !self.readers.is_empty(),
+            closed_primary: self.read_only.is_some(),
+            alone: self.alone,
+        }
+    }
+
     /// Whether `route` would find a sub-pool.
     pub(super) fn has(&self, target: Target) -> bool {
-        let reader = !self.readers.is_empty();
-        match target {
-            Target::Primary => self.writer.is_some(),
-            Target::Standby => reader,
-            Target::StrictReader => reader || (self.alone && self.writer.is_some()),
-            Target::ReadOnly => reader || self.read_only.is_some(),
-            Target::PreferPrimary | Target::PreferStandby | Target::Any => {
-                self.writer.is_some() || reader
-            }
-        }
+        self.usable().route(target).is_some()
     }
 
     /// The sub-pool that serves a checkout.
     pub(super) fn route(&self, target: Target, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
-        let reader = || self.reader(cluster);
-        match target {
-            Target::Primary => self.writer.as_ref(),
-            Target::Standby => reader(),
-            Target::StrictReader => {
-                reader().or_else(|| self.writer.as_ref().filter(|_| self.alone))
-            }
-            Target::ReadOnly => reader().or(self.read_only.as_ref()),
-            Target::PreferPrimary => self.writer.as_ref().or_else(reader),
-            Target::PreferStandby | Target::Any => reader().or(self.writer.as_ref()),
+        match self.usable().route(target)? {
+            Route::Writer => self.writer.as_ref(),
+            Route::Reader => self.reader(cluster),
+            Route::ClosedPrimary => self.read_only.as_ref(),
         }
     }
 

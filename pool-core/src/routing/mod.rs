@@ -16,22 +16,50 @@ pub(crate) use strategy::{Lookup, by_name};
 
 use crate::topology::{HostView, Role, Target, Topology};
 
-/// Whether some host is usable as the target asks.
-pub(crate) fn is_usable(topology: &Topology, target: Target) -> bool {
-    let writer = topology.writer.is_some();
-    let reader = || topology.hosts().iter().any(HostView::is_reader);
-    match target {
-        Target::Primary => writer,
-        Target::Standby => reader(),
-        Target::StrictReader => reader() || (writer && is_alone(topology)),
-        Target::ReadOnly => reader() || topology.hosts().iter().any(is_closed_primary),
-        Target::PreferPrimary | Target::PreferStandby | Target::Any => writer || reader(),
-    }
+/// What there is to choose from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usable {
+    pub(crate) writer: bool,
+    pub(crate) reader: bool,
+    /// A primary that is closed for writes.
+    pub(crate) closed_primary: bool,
+    /// The cluster is one host.
+    pub(crate) alone: bool,
 }
 
-/// Whether the cluster is one host.
-pub(crate) fn is_alone(topology: &Topology) -> bool {
-    topology.hosts().len() == 1
+/// Which of them serves a checkout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Writer,
+    Reader,
+    ClosedPrimary,
+}
+
+impl Usable {
+    pub(crate) fn of(topology: &Topology) -> Self {
+        let hosts = topology.hosts();
+        Self {
+            writer: topology.writer.is_some(),
+            reader: hosts.iter().any(HostView::is_reader),
+            closed_primary: hosts.iter().any(is_closed_primary),
+            alone: hosts.len() == 1,
+        }
+    }
+
+    /// The route for a target; `None` while it has to wait.
+    pub(crate) fn route(self, target: Target) -> Option<Route> {
+        let writer = self.writer.then_some(Route::Writer);
+        let reader = self.reader.then_some(Route::Reader);
+        let closed = self.closed_primary.then_some(Route::ClosedPrimary);
+        match target {
+            Target::Primary => writer,
+            Target::Standby => reader,
+            Target::StrictReader => reader.or_else(|| writer.filter(|_| self.alone)),
+            Target::ReadOnly => reader.or(closed),
+            Target::PreferPrimary => writer.or(reader),
+            Target::PreferStandby | Target::Any => reader.or(writer),
+        }
+    }
 }
 
 /// Whether a host is the primary and closed for writes.
