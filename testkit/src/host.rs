@@ -82,6 +82,7 @@ impl Host {
     /// Starts the server and waits until it takes connections. On its very first start it moves
     /// to another port when somebody has taken its own.
     pub(crate) async fn start(&self, may_move: bool) -> Result<(), Error> {
+        self.wait_gone().await?;
         for _ in 0..10 {
             let before = fs::metadata(&self.log).map(|log| log.len()).unwrap_or(0);
             self.spawn()?;
@@ -195,7 +196,11 @@ impl Host {
         self.until("the server to stop", || async { Ok(self.has_exited()) })
             .await?;
         self.reap();
-        // A backend may need a moment longer than its postmaster.
+        self.wait_gone().await
+    }
+
+    /// A backend may need a moment longer than its postmaster, and holds its memory until then.
+    async fn wait_gone(&self) -> Result<(), Error> {
         self.until("the server's processes to end", || async {
             Ok(processes_in(&self.data_dir).is_empty())
         })

@@ -137,6 +137,23 @@ async fn stops_and_starts() {
 }
 
 #[tokio::test]
+async fn a_busy_backend_is_waited_for_before_its_server_starts_again() {
+    let cluster = Cluster::builder().standbys(0).start().await.unwrap();
+    let client = cluster.connect(0).await.unwrap();
+    let busy = client.simple_query("SELECT count(*) FROM generate_series(1, 5000000)");
+    let kill_and_start = async {
+        let other = cluster.connect(0).await.unwrap();
+        let sql =
+            "SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT count%' AND state = 'active'";
+        while other.query(sql, &[]).await.unwrap().is_empty() {}
+        cluster.kill_postmaster(0).await.unwrap();
+        cluster.start_host(0).await
+    };
+    let (_, started) = tokio::join!(busy, kill_and_start);
+    started.unwrap();
+}
+
+#[tokio::test]
 async fn backends_are_crashed_and_terminated() {
     let cluster = Cluster::builder().standbys(0).start().await.unwrap();
     let client = cluster.connect(0).await.unwrap();
