@@ -67,6 +67,11 @@
 //!
 //! Both answer HTTP/1.0, and close the connection after each answer.
 //!
+//! Before 3.0.3, with etcd's API 3, a leader that was frozen and wakes up may take the lead back
+//! from its successor, on the older timeline
+//! ([patroni#2689](https://github.com/patroni/patroni/pull/2689)). leadpool gives it no writes, as
+//! to any primary of a lower term, and so there is no writer until Patroni, or you, put that right.
+//!
 //! # Callbacks
 //!
 //! Patroni runs a script when it starts, stops, promotes or demotes a server. Let it call the
