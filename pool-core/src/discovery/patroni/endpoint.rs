@@ -158,7 +158,7 @@ mod tests {
             ("http://db1:0", "1 to 65535"),
             ("http://db1:65536", "1 to 65535"),
             ("http://db1:", "1 to 65535"),
-            ("http://db1:x", "is not a URL"),
+            ("http://db1:x", "1 to 65535"),
             ("http://db1:8008/cluster", "path"),
             ("http://db1:8008?lag=1", "scheme, host and port"),
             ("http://db1:8008/#x", "scheme, host and port"),
