@@ -118,7 +118,8 @@ impl Replicas {
     fn read(&self, view: &View, reply: &Reply) -> Result<Found, DiscoveryError> {
         let port = self.port.unwrap_or_else(|| reply.host.port());
         let mut primary = None;
-        let mut named = Vec::new();
+        // Who answers is there, also if it is a former standby that nobody else names.
+        let mut named = vec![reply.host.clone()];
         for row in &reply.rows {
             let text = |column| row.get(column).map(str::to_owned);
             if row.get(0) == Some("primary") {

@@ -116,6 +116,39 @@ async fn standbys_are_found_by_asking_the_primary_and_new_ones_take_reads() {
 }
 
 #[tokio::test]
+async fn a_promoted_standby_that_nobody_names_is_there_by_its_own_answer() {
+    let servers = Arc::new(Servers::start().await.unwrap());
+    let pool = Pool::builder(&servers.host_url(0).unwrap())
+        .configure(|config| {
+            config
+                .allowed_hosts("127.0.0.0/8")
+                .discovery_interval(Some(OFTEN))
+        })
+        .discovery(by_name(&servers).forget_after(Duration::ZERO))
+        .build()
+        .await
+        .unwrap();
+    readers(&pool, "both standbys", 2).await;
+    let mut events = pool.cluster().events();
+    servers.kill(0).await.unwrap();
+    let promoted = servers.failover().await.unwrap();
+    let writer = soon("the new writer", pool.get()).await.unwrap();
+    assert_eq!(port(&writer).await, host(&servers, promoted).port());
+    // The list has been asked for since.
+    let added = host(&servers, servers.add_standby().await.unwrap());
+    soon("the new standby", async {
+        loop {
+            match events.next().await.expect("the monitor lives") {
+                Event::HostAdded { host, .. } if host == added => break,
+                Event::DiscoveryContradicted { problem, .. } => panic!("{problem}"),
+                _ => {}
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_primary_is_found_from_a_standby() {
     let servers = Arc::new(Servers::start().await.unwrap());
     let pool = Pool::builder(&servers.host_url(1).unwrap())
