@@ -79,7 +79,7 @@ impl Config {
     pub fn aws_builder(options: &str) -> ConfigBuilder {
         let pairs = match is_odbc(options) {
             true => odbc(options),
-            false => super::conninfo::parse_any(options),
+            false => super::conninfo::parse(options, check),
         };
         match pairs {
             Ok(pairs) => ConfigBuilder::from_aws_pairs(pairs),
@@ -89,6 +89,18 @@ impl Config {
                 builder
             }
         }
+    }
+}
+
+fn is_option(key: &str) -> bool {
+    OPTIONS.iter().any(|name| name.eq_ignore_ascii_case(key))
+}
+
+/// The Python driver's options stand among libpq's.
+fn check(key: &str) -> Result<(), ConfigError> {
+    match is_option(key) {
+        true => Ok(()),
+        false => super::keys::check(key),
     }
 }
 
@@ -189,12 +201,12 @@ impl ConfigBuilder {
                 "sslmode" => "sslmode",
                 // Which library to load is ODBC's own affair.
                 "driver" => continue,
-                _ if OPTIONS.iter().any(|name| name.eq_ignore_ascii_case(&key)) => {
+                _ if is_option(&key) => {
                     self.read_aws_option(&key, &value)?;
                     continue;
                 }
                 _ => {
-                    super::keys::check(&key)?;
+                    check(&key)?;
                     &key
                 }
             };
@@ -396,6 +408,8 @@ mod tests {
             ),
             ("host=db1 failover_timeout_sec=-1", "failover_timeout_sec"),
             ("DATABASE=shop;UID=app", "host"),
+            ("postgres://db1/shop?hunter2 !=%", "(unreadable)"),
+            ("host=db1 password=p hunter2!=1", "(unreadable)"),
         ] {
             let error = Config::from_aws(options).unwrap_err();
             assert_eq!(error.key(), key, "{options}: {error}");

@@ -6,34 +6,27 @@ use percent_encoding::percent_decode_str;
 
 use super::ConfigError;
 
-/// Reads a connection string of either kind, of keys that leadpool knows, each once.
-pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
-    let mut pairs = Pairs::new(true);
+/// Reads a connection string of either kind, of keys that `check` lets pass, each once. No other key
+/// gets into an error: what is no key may be the rest of a password.
+pub(super) fn parse(text: &str, check: Check) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut pairs = Pairs {
+        list: Vec::new(),
+        check,
+    };
     pairs.read(text)?;
     Ok(pairs.list)
 }
 
-/// Reads a connection string of either kind that somebody else wrote, of whatever keys.
-pub(super) fn parse_any(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
-    let mut pairs = Pairs::new(false);
-    pairs.read(text)?;
-    Ok(pairs.list)
-}
+/// What keys there are.
+pub(super) type Check = fn(&str) -> Result<(), ConfigError>;
 
 /// What has been read so far.
 struct Pairs {
     list: Vec<(String, String)>,
-    strict: bool,
+    check: Check,
 }
 
 impl Pairs {
-    fn new(strict: bool) -> Self {
-        Self {
-            list: Vec::new(),
-            strict,
-        }
-    }
-
     fn read(&mut self, text: &str) -> Result<(), ConfigError> {
         let url = ["postgres://", "postgresql://"]
             .iter()
@@ -47,17 +40,9 @@ impl Pairs {
         }
     }
 
-    /// Before an error may name it: what is no key may be the rest of a password.
-    fn check(&self, key: &str) -> Result<(), ConfigError> {
-        match self.strict {
-            true => super::keys::check(key),
-            false => Ok(()),
-        }
-    }
-
     fn add(&mut self, key: &str, value: String) -> Result<(), ConfigError> {
-        self.check(key)?;
-        if self.strict && self.list.iter().any(|(known, _)| known == key) {
+        (self.check)(key)?;
+        if self.list.iter().any(|(known, _)| known == key) {
             return Err(ConfigError::DuplicateKey {
                 key: key.to_owned(),
             });
@@ -128,7 +113,7 @@ fn parse_url(rest: &str, pairs: &mut Pairs) -> Result<(), ConfigError> {
             .split_once('=')
             .ok_or_else(|| syntax("after the ? each parameter is key=value"))?;
         let key = decode("conninfo", key)?;
-        pairs.check(&key)?;
+        (pairs.check)(&key)?;
         let value = decode(&key, value)?;
         pairs.add(&key, value)?;
     }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio_postgres::config::ChannelBinding;
 
-use super::{ConfigBuilder, ConfigError, UnknownTarget, conninfo, secret::Secret};
+use super::{ConfigBuilder, ConfigError, UnknownTarget, conninfo, keys, secret::Secret};
 use crate::{
     routing::{InOrder, Random},
     topology::HostAddr,
@@ -12,7 +12,7 @@ use crate::{
 
 impl ConfigBuilder {
     pub(super) fn read(&mut self, text: &str) -> Result<(), ConfigError> {
-        self.read_pairs(conninfo::parse(text)?)
+        self.read_pairs(conninfo::parse(text, keys::check)?)
     }
 
     pub(super) fn read_pairs(&mut self, pairs: Vec<(String, String)>) -> Result<(), ConfigError> {
@@ -117,7 +117,7 @@ impl ConfigBuilder {
 
 /// The hosts that a connection string names, whatever else it says.
 pub(crate) fn hosts_of_conninfo(text: &str) -> Result<Vec<HostAddr>, ConfigError> {
-    let pairs = conninfo::parse_any(text)?;
+    let pairs = conninfo::parse(text, |_| Ok(()))?;
     let value = |key: &str| {
         let pair = pairs.iter().find(|(known, _)| known == key);
         pair.map(|(_, value)| value.as_str())
