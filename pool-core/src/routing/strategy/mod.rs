@@ -154,11 +154,5 @@ pub(crate) fn by_name(name: &str) -> Option<Box<dyn ReaderStrategy>> {
     })
 }
 
-impl ReaderStrategy for Box<dyn ReaderStrategy> {
-    fn pick(&self, readers: &Readers<'_>) -> usize {
-        (**self).pick(readers)
-    }
-}
-
 #[cfg(test)]
 mod tests;
