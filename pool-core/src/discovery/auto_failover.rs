@@ -5,11 +5,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use tokio::time::timeout;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Discovering, Discovery, DiscoveryError, Found, FoundHost, View};
 use crate::{
     config::{Config, ConfigError},
+    failover::Failure,
     session::Session,
     topology::HostAddr,
 };
@@ -86,6 +88,9 @@ impl AutoFailover {
             // It may have ended long ago: a new one tells the truth.
         }
         let mut last = None;
+        let count = u32::try_from(self.monitor.hosts().len()).unwrap_or(u32::MAX);
+        // So that one that is silent leaves time for the others.
+        let limit = self.monitor.pool().connect_timeout / count.max(1);
         for monitor in self.monitor.hosts() {
             let failed = |failure| DiscoveryError::Service {
                 service: monitor.clone(),
@@ -93,13 +98,13 @@ impl AutoFailover {
             };
             let mut driver = self.monitor.driver_config(monitor);
             driver.application_name("leadpool discovery");
-            let limit = self.monitor.pool().connect_timeout;
             let asked = async {
                 let mut session = Session::open(&driver, limit).await?;
                 let messages = session.ask(|client| client.simple_query(&sql)).await?;
                 Ok((session, messages))
             };
-            match asked.await {
+            let asked = timeout(limit, asked).await;
+            match asked.unwrap_or(Err(Failure::Silent)) {
                 Ok((session, messages)) => {
                     return self.answered(monitor.clone(), session, messages);
                 }
