@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+mod connect;
 pub mod discovery;
 pub mod error;
 pub mod failover;

@@ -9,13 +9,14 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "topology",
     "outcome",
     "routing",
     "config",
     "failover",
     "error",
+    "connect",
     "session",
     "observe",
     "discovery",

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::timeout;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-use super::{Discovering, Discovery, DiscoveryError, Found, FoundHost, View};
+use super::{APPLICATION_NAME, Discovering, Discovery, DiscoveryError, Found, FoundHost, View};
 use crate::{
     config::{Config, ConfigError},
     failover::Failure,
@@ -96,10 +96,9 @@ impl AutoFailover {
                 service: monitor.clone(),
                 failure,
             };
-            let mut driver = self.monitor.driver_config(monitor);
-            driver.application_name("leadpool discovery");
             let asked = async {
-                let mut session = Session::open(&driver, limit).await?;
+                let mut session =
+                    Session::open(&self.monitor, monitor, APPLICATION_NAME, limit).await?;
                 let messages = session.ask(|client| client.simple_query(&sql)).await?;
                 Ok((session, messages))
             };

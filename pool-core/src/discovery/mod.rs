@@ -39,6 +39,9 @@ pub use view::{AskError, Reply, View};
 pub use crate::topology::{Found, FoundHost};
 use crate::{error::BoxError, topology::HostAddr};
 
+/// What `pg_stat_activity` shows of connections that ask for hosts.
+const APPLICATION_NAME: &str = "leadpool discovery";
+
 /// A source of hosts.
 ///
 /// ```

@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
+use super::APPLICATION_NAME;
 use crate::{
     config::{Config, InstancePattern},
     failover::Failure,
@@ -168,10 +169,10 @@ impl View {
             }
             // It may have ended long ago: a new one tells the truth.
         }
-        let mut driver = self.config.driver_config(host);
-        driver.application_name("leadpool discovery");
         let limit = self.config.pool().connect_timeout;
-        let mut session = Session::open(&driver, limit).await.map_err(failed)?;
+        let mut session = Session::open(&self.config, host, APPLICATION_NAME, limit)
+            .await
+            .map_err(failed)?;
         let rows = ask_over(&mut session, sql).await.map_err(failed)?;
         self.sessions.keep(host, session);
         Ok(Reply {

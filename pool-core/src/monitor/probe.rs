@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Config, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
 use crate::{
+    config::Config,
     failover::{Answer, Failure},
     session::{Session, failure},
-    topology::{Lsn, Term},
+    topology::{HostAddr, Lsn, Term},
 };
 
 /// What a host is asked. Every name is qualified: the answer must not depend on `search_path`.
@@ -57,6 +58,9 @@ SELECT pg_catalog.to_regprocedure('pg_catalog.aurora_replica_status()') IS NOT N
 /// Some providers revoke it from ordinary users.
 const IDENTITY: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
 
+/// What `pg_stat_activity` shows.
+const APPLICATION_NAME: &str = "leadpool monitor";
+
 /// For how long a connection is used for probes.
 const LIFETIME: Duration = Duration::from_secs(30);
 const LIFETIME_WHILE_MISSING: Duration = Duration::from_secs(1);
@@ -75,9 +79,13 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Opens the connection, within `limit`.
-    pub(super) async fn open(config: &Config, limit: Duration) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        config: &Config,
+        host: &HostAddr,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let opening = async {
-            let mut session = Session::open(config, limit).await?;
+            let mut session = Session::open(config, host, APPLICATION_NAME, limit).await?;
             // Neither can change while the server runs, so once a connection is enough. The second
             // may be denied, and must not take the first along: two requests, sent together.
             let (kind, identity) = session

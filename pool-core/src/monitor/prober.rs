@@ -16,11 +16,10 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, interval_at, sleep_until},
 };
-use tokio_postgres::Config;
 
 use super::probe::Probe;
 use crate::{
-    config::MonitorSettings,
+    config::Config,
     failover::{Answer, Failure, Pace},
     topology::HostAddr,
 };
@@ -57,9 +56,7 @@ pub(super) struct Bell {
 #[derive(Debug)]
 pub(super) struct Prober {
     pub(super) host: HostAddr,
-    pub(super) driver: Config,
-    pub(super) settings: MonitorSettings,
-    pub(super) connect_timeout: Duration,
+    pub(super) config: Arc<Config>,
     pub(super) pace: watch::Receiver<(Pace, Instant)>,
     pub(super) bell: Arc<Bell>,
     pub(super) findings: mpsc::Sender<Finding>,
@@ -77,13 +74,13 @@ impl Prober {
             self.bell.begun.store(number, Ordering::Release);
             let result = self.probe(&mut session, number, patience).await;
             patience = match result {
-                Err(Failure::Silent) => (patience * 2).min(self.connect_timeout),
+                Err(Failure::Silent) => (patience * 2).min(self.config.pool().connect_timeout),
                 _ => FIRST_ATTEMPT,
             };
             let spacing = match result {
-                Ok(_) => self.settings.fast_interval_min,
+                Ok(_) => self.config.monitor().fast_interval_min,
                 Err(Failure::Denied(_)) => REOPEN_DENIED,
-                Err(_) => REOPEN.max(self.settings.fast_interval_min),
+                Err(_) => REOPEN.max(self.config.monitor().fast_interval_min),
             };
             let finding = Finding {
                 host: self.host.clone(),
@@ -113,7 +110,8 @@ impl Prober {
         let missing = matches!(self.pace.borrow().0, Pace::Urgent { .. });
         let asking = async {
             if open.as_ref().is_some_and(|old| old.is_old(missing)) {
-                let fresh = Probe::open(&self.driver, self.connect_timeout).await;
+                let fresh =
+                    Probe::open(&self.config, &self.host, self.config.pool().connect_timeout).await;
                 // One that can't be had now is no reason to give up the one at hand.
                 if !matches!(fresh, Err(Failure::Denied(_))) {
                     open = None;
@@ -130,12 +128,13 @@ impl Prober {
                     Err(_) => {}
                 }
             }
-            let mut new = Probe::open(&self.driver, self.connect_timeout).await?;
+            let mut new =
+                Probe::open(&self.config, &self.host, self.config.pool().connect_timeout).await?;
             let answer = new.ask().await?;
             Ok((new, answer))
         };
         let mut asking = std::pin::pin!(asking);
-        let overdue = self.settings.suspect_after;
+        let overdue = self.config.monitor().suspect_after;
         let mut silence = interval_at(begun + overdue, overdue);
         loop {
             tokio::select! {
@@ -174,7 +173,7 @@ impl Prober {
         let jitter = jitter(&self.host, begun);
         loop {
             let (pace, start) = *self.pace.borrow_and_update();
-            let interval = pace.interval(start.elapsed(), &self.settings);
+            let interval = pace.interval(start.elapsed(), self.config.monitor());
             // Only ever longer: the idle pace promises at most one probe an interval.
             let due = begun + interval.mul_f64(1.0 + jitter).max(spacing);
             let ended = async {

@@ -355,13 +355,9 @@ impl Worker {
 
     fn watch(&mut self, host: HostAddr) {
         let bell = Arc::new(Bell::default());
-        let mut driver = self.config.driver_config(&host);
-        driver.application_name("leadpool monitor");
         let prober = Prober {
-            driver,
+            config: self.config.clone(),
             host: host.clone(),
-            settings: self.config.monitor().clone(),
-            connect_timeout: self.config.pool().connect_timeout,
             pace: self.pace.subscribe(),
             bell: bell.clone(),
             findings: self.findings.0.clone(),

@@ -8,12 +8,13 @@ use tokio::{
     task::{JoinHandle, yield_now},
     time::timeout,
 };
-use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Error, NoTls, Socket, error::DbError,
-    tls::NoTlsStream,
-};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, error::DbError};
 
-use crate::{failover::Report, pool::Generation};
+use crate::{
+    connect::{self, OpenError, Wire},
+    failover::Report,
+    pool::Generation,
+};
 
 /// Reported at start-up since PostgreSQL 14, and again before the next ReadyForQuery after a
 /// change ([PostgreSQL documentation, section 55.2.7](https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC)).
@@ -52,8 +53,11 @@ pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHa
     let limit = generation.config().pool().connect_timeout;
     let opening = async {
         let _admitted = generation.admission().await;
-        let config = generation.config().driver_config(generation.host());
-        timeout(limit, config.connect(NoTls)).await
+        timeout(
+            limit,
+            connect::open(generation.config(), generation.host(), None),
+        )
+        .await
     };
     let opened = tokio::select! {
         biased;
@@ -64,7 +68,7 @@ pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHa
     };
     let (client, connection) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return Err(error),
+        Ok(Err(OpenError::Driver(error))) => return Err(error),
         Err(_) => {
             generation.report(Report::Slow);
             return Err(refused(
@@ -104,7 +108,7 @@ fn is_unreplicated(notice: &DbError) -> bool {
 }
 
 /// Moves bytes until the connection ends, and tells the monitor what it sees on the way.
-async fn drive(mut connection: Connection<Socket, NoTlsStream>, generation: Arc<Generation>) {
+async fn drive(mut connection: Wire, generation: Arc<Generation>) {
     let mut recovering = connection.parameter(RECOVERING) == Some("on");
     let ended = poll_fn(|cx| {
         loop {

@@ -36,7 +36,8 @@ impl Driver for Native {
             generation: generation.clone(),
         };
         let manager = Manager::from_connect(
-            generation.config().driver_config(generation.host()),
+            // The driver wants one; `HostConnect` uses another.
+            tokio_postgres::Config::new(),
             connect,
             manager_config(),
         );

@@ -8,22 +8,33 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::Client;
 
-use crate::{error::is_connection_loss, failover::Failure};
+use crate::{
+    config::Config,
+    connect::{self, OpenError, Wire},
+    error::is_connection_loss,
+    failover::Failure,
+    topology::HostAddr,
+};
 
 /// An open connection of leadpool's own, for probes and for what sources of hosts ask.
 pub(crate) struct Session {
     client: Client,
-    connection: Connection<Socket, NoTlsStream>,
+    connection: Wire,
 }
 
 impl Session {
-    /// Opens a connection, within `limit`.
-    pub(crate) async fn open(config: &Config, limit: Duration) -> Result<Self, Failure> {
-        match timeout(limit, config.connect(NoTls)).await {
+    /// Opens a connection, within `limit`; `name` is what `pg_stat_activity` shows.
+    pub(crate) async fn open(
+        config: &Config,
+        host: &HostAddr,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
+        match timeout(limit, connect::open(config, host, Some(name))).await {
             Ok(Ok((client, connection))) => Ok(Self { client, connection }),
-            Ok(Err(error)) => Err(failure(&error)),
+            Ok(Err(OpenError::Driver(error))) => Err(failure(&error)),
             Err(_) => Err(Failure::Unreachable(format!(
                 "no session within {limit:.1?}"
             ))),
@@ -78,7 +89,7 @@ impl std::fmt::Debug for Session {
 }
 
 /// Moves bytes; how the connection was lost, if it was.
-fn lost(connection: &mut Connection<Socket, NoTlsStream>, cx: &mut Context<'_>) -> Option<Failure> {
+fn lost(connection: &mut Wire, cx: &mut Context<'_>) -> Option<Failure> {
     loop {
         match connection.poll_message(cx) {
             // A notice, which is of no interest.
