@@ -6,8 +6,8 @@ use tokio_postgres::config::ChannelBinding;
 
 use super::{
     AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
-    HostSettings, InstancePattern, MonitorSettings, PoolSettings, TxSettings, check,
-    secret::Secret,
+    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, TxSettings,
+    check, secret::Secret,
 };
 use crate::{
     outcome::{Proof, TokenTable},
@@ -45,6 +45,7 @@ pub struct ConfigBuilder {
     pub(super) pool: PoolSettings,
     pub(super) monitor: MonitorSettings,
     pub(super) tx: TxSettings,
+    pub(super) observe: ObserveSettings,
 }
 
 /// Who logs in where.
@@ -107,6 +108,7 @@ impl ConfigBuilder {
             pool: PoolSettings::default(),
             monitor: MonitorSettings::default(),
             tx: TxSettings::default(),
+            observe: ObserveSettings::default(),
         };
         builder.mistake = builder.read(conninfo).err();
         builder
@@ -151,6 +153,9 @@ impl ConfigBuilder {
             proof: Proof,
             token_retention: Duration,
         }
+        observe: ObserveSettings {
+            metrics_interval: Duration,
+        }
     }
 
     /// Sets [`TxSettings::token_table`], by its name: `name` or `schema.name`.
@@ -168,6 +173,12 @@ impl ConfigBuilder {
     /// Sets [`TxSettings::deadline`].
     pub fn tx_deadline(mut self, value: Duration) -> Self {
         self.tx.deadline = value;
+        self
+    }
+
+    /// Sets [`ObserveSettings::pool_name`].
+    pub fn pool_name(mut self, name: impl Into<String>) -> Self {
+        self.observe.pool_name = Some(name.into());
         self
     }
 
@@ -292,6 +303,7 @@ impl ConfigBuilder {
             pool,
             monitor,
             tx,
+            observe,
         } = self;
         if let Some(mistake) = mistake {
             return Err(mistake);
@@ -300,6 +312,7 @@ impl ConfigBuilder {
         check::pool(&pool)?;
         check::monitor(&monitor)?;
         check::tx(&tx)?;
+        check::observe(&observe)?;
         Ok(Config {
             names: hosts.iter().map(|(host, _)| host.clone()).collect(),
             login,
@@ -311,6 +324,7 @@ impl ConfigBuilder {
             pool,
             monitor,
             tx,
+            observe,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{ConfigError, MonitorSettings, PoolSettings, TxSettings};
+use super::{ConfigError, MonitorSettings, ObserveSettings, PoolSettings, TxSettings};
 use crate::topology::HostAddr;
 
 pub(super) fn hosts(
@@ -130,4 +130,15 @@ pub(super) fn tx(tx: &TxSettings) -> Result<(), ConfigError> {
         ));
     }
     within("retry_budget_ratio", tx.retry_budget_ratio, 0.0, 10.0)
+}
+
+pub(super) fn observe(observe: &ObserveSettings) -> Result<(), ConfigError> {
+    if observe.pool_name.as_deref() == Some("") {
+        return Err(ConfigError::invalid(
+            "pool_name",
+            "a pool without a name can't be told from others; leave it out for the default",
+        ));
+    }
+    let least = Duration::from_millis(10);
+    at_least("metrics_interval", &observe.metrics_interval, &least)
 }

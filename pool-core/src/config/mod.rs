@@ -10,6 +10,7 @@ mod host_pattern;
 mod instance_pattern;
 mod keys;
 mod libpq;
+mod observe;
 mod secret;
 mod settings;
 
@@ -22,6 +23,7 @@ pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
 pub use instance_pattern::{InstancePattern, InvalidInstanceId, InvalidInstancePattern};
 pub(crate) use libpq::hosts_of_conninfo;
+pub use observe::ObserveSettings;
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
 pub use crate::topology::{FailoverMode, UnknownTarget};
@@ -68,6 +70,7 @@ pub struct Config {
     pool: PoolSettings,
     monitor: MonitorSettings,
     tx: TxSettings,
+    observe: ObserveSettings,
 }
 
 impl Config {
@@ -126,6 +129,21 @@ impl Config {
     #[must_use]
     pub fn tx(&self) -> &TxSettings {
         &self.tx
+    }
+
+    /// How the pool shows itself in metrics, spans and its status.
+    #[must_use]
+    pub fn observe(&self) -> &ObserveSettings {
+        &self.observe
+    }
+
+    /// The name under which metrics, spans and the status show the pool: see
+    /// [`ObserveSettings::pool_name`].
+    #[must_use]
+    pub fn pool_name(&self) -> &str {
+        let application = self.login.application_name.as_deref();
+        let name = self.observe.pool_name.as_deref().or(application);
+        name.filter(|name| !name.is_empty()).unwrap_or("leadpool")
     }
 
     /// Whether a host may be given credentials by this configuration.
