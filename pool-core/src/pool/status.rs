@@ -1,6 +1,8 @@
 //! Gauges of the sub-pools.
 
-use crate::topology::{Health, HostAddr, Phase, Role};
+use serde::Serialize;
+
+use crate::topology::{Health, HostAddr, HostView, Phase, Role, Term};
 
 /// How many connections a pool of one host has.
 ///
@@ -8,7 +10,7 @@ use crate::topology::{Health, HostAddr, Phase, Role};
 /// let counts = leadpool::PoolCounts::default();
 /// assert_eq!(counts.in_use(), 0);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PoolCounts {
     /// Connections that it may have.
@@ -40,17 +42,37 @@ impl PoolCounts {
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// # As JSON
+///
+/// It can be serialized with `serde`, for a health page or a support case. It holds no secret. The
+/// names of the fields are kept: new ones may come, none changes its meaning.
+///
+/// ```json
+#[doc = include_str!("../../tests/data/status.json")]
+/// ```
+///
+/// Hosts are `name:port`, roles, healths and phases as they print, positions in the log as the
+/// server writes them, durations in seconds; what is not known is `null`. Identifiers of 64 bits
+/// are texts. `last_answer_seconds` counts from the start of the monitor,
+/// `started_at_microseconds` from 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Status {
+    /// The name of the pool: see [`ObserveSettings`](crate::config::ObserveSettings::pool_name).
+    pub pool: String,
     /// The state of the cluster.
     pub phase: Phase,
     /// The host that writers are handed out on.
     pub writer: Option<HostAddr>,
+    /// The highest term that a primary has shown.
+    pub term: Option<Term>,
     /// Checkouts that wait because there is no writer.
     pub waiting_for_writer: usize,
     /// One entry a host.
     pub sub_pools: Vec<SubPoolStatus>,
+    /// What is known of each host.
+    pub hosts: Vec<HostView>,
 }
 
 /// The state of the sub-pool of one host.
@@ -60,7 +82,7 @@ pub struct Status {
 /// println!("{} generation {}", status.host, status.generation);
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SubPoolStatus {
     /// The host.
@@ -72,5 +94,61 @@ pub struct SubPoolStatus {
     /// The generation that its connections belong to.
     pub generation: u64,
     /// Its gauges.
+    #[serde(flatten)]
     pub counts: PoolCounts,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::topology::Lsn;
+
+    /// What others read must not change by the way.
+    #[test]
+    fn its_json_is_the_documented_one() {
+        let (db1, db2) = (HostAddr::new("db1", 5432), HostAddr::new("::1", 5433));
+        let mut primary = HostView::new(db1.clone());
+        primary.role = Role::Primary;
+        primary.health = Health::Up;
+        primary.term = Some(Term::from_timeline(3));
+        primary.position = Some(Lsn::new(0x16_B374_D848));
+        primary.started_at = Some(1_795_271_211_123_456);
+        primary.last_answer = Some(Duration::from_millis(1500));
+        let mut standby = HostView::new(db2.clone());
+        standby.role = Role::Standby;
+        standby.health = Health::Suspect;
+        standby.lag = Some(4096);
+        standby.staleness = Some(Duration::from_millis(250));
+        standby.round_trip = Some(Duration::from_micros(500));
+        standby.latency = Some(Duration::from_micros(750));
+        standby.zone = Some("eu-west-1a".into());
+        standby.problem = Some("no answer in time".into());
+        let mut foreign = HostView::new(HostAddr::new("db3", 5432));
+        foreign.foreign = Some(u64::MAX);
+        let status = Status {
+            pool: "orders".into(),
+            phase: Phase::Stable,
+            writer: Some(db1.clone()),
+            term: primary.term,
+            waiting_for_writer: 0,
+            sub_pools: vec![SubPoolStatus {
+                host: db1,
+                role: Role::Primary,
+                health: Health::Up,
+                generation: 2,
+                counts: PoolCounts {
+                    max_size: 16,
+                    size: 3,
+                    idle: 2,
+                    waiting: 0,
+                },
+            }],
+            hosts: vec![primary, standby, foreign],
+        };
+        let expected = include_str!("../../tests/data/status.json");
+        let json = serde_json::to_string_pretty(&status).unwrap();
+        assert_eq!(json, expected.trim_end(), "\n{json}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Serialize, Serializer};
+
 /// One PostgreSQL server, identified by host name and port.
 ///
 /// Two addresses are the same host only when both parts are equal; names are compared without
@@ -57,6 +59,13 @@ impl fmt::Display for HostAddr {
         } else {
             write!(f, "{}:{}", self.name, self.port)
         }
+    }
+}
+
+/// As `host:port`.
+impl Serialize for HostAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

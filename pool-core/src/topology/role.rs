@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What a host *is*, as it said itself in its last answer.
 ///
 /// ```
@@ -9,7 +11,8 @@ use std::fmt;
 ///
 /// assert_eq!(Role::Primary.to_string(), "primary");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Role {
     /// It has not answered yet, or not since it was lost.
@@ -39,7 +42,8 @@ impl fmt::Display for Role {
 ///
 /// assert_eq!(Health::Suspect.to_string(), "suspect");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Health {
     /// Nothing has been heard of it yet.
@@ -71,7 +75,8 @@ impl fmt::Display for Health {
 ///
 /// assert_eq!(Phase::NoPrimary.to_string(), "no-primary");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Phase {
     /// Not every host has answered yet, and no primary has been accepted.

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Serialize, Serializer};
+
 use super::{Health, HostAddr, Lsn, Phase, Role, Term};
 
 /// An immutable picture of the cluster: what was known of every host at one moment.
@@ -9,6 +11,8 @@ use super::{Health, HostAddr, Lsn, Phase, Role, Term};
 /// The monitor is the only one that makes them; everyone else reads the newest through
 /// [`Cluster::topology`](crate::Cluster::topology), so no reader ever sees two primaries while
 /// roles are being changed one by one.
+///
+/// It can be serialized; [`Status`](crate::Status) says how it looks.
 ///
 /// ```no_run
 /// # async fn f(pool: leadpool::Pool) {
@@ -18,7 +22,7 @@ use super::{Health, HostAddr, Lsn, Phase, Role, Term};
 /// }
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Topology {
     /// Grows with every change that matters to a checkout: writer, roles, health, generations.
@@ -30,6 +34,7 @@ pub struct Topology {
     /// The highest term that a primary of this cluster has shown.
     pub term: Option<Term>,
     /// The system identifier (`pg_control_system()`) that all hosts must share, once known.
+    #[serde(serialize_with = "as_text")]
     pub system_identifier: Option<u64>,
     /// The hosts in the order of the configuration, then of discovery.
     pub(crate) hosts: Vec<HostView>,
@@ -49,6 +54,21 @@ impl Topology {
     }
 }
 
+/// 64 bits are more than many readers of JSON keep of a number.
+fn as_text<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    number
+        .map(|number| number.to_string())
+        .serialize(serializer)
+}
+
+fn by_reference<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().serialize(serializer)
+}
+
+fn in_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.as_secs_f64()).serialize(serializer)
+}
+
 /// What is known of one host.
 ///
 /// ```no_run
@@ -56,10 +76,11 @@ impl Topology {
 /// let usable = topology.hosts().iter().filter(|host| host.is_reader()).count();
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HostView {
     /// Which host.
+    #[serde(rename = "host")]
     pub addr: HostAddr,
     /// What it is, by its own last answer.
     pub role: Role,
@@ -74,6 +95,7 @@ pub struct HostView {
     /// It claims to be primary with a term lower than one already seen.
     pub fenced: bool,
     /// It belongs to another cluster and gets no connection at all: its system identifier.
+    #[serde(serialize_with = "as_text")]
     pub foreign: Option<u64>,
     /// The term it last showed as a primary.
     pub term: Option<Term>,
@@ -83,25 +105,32 @@ pub struct HostView {
     /// received, or what the primary had shown by then, whichever is more. An estimate from below,
     /// by what was written since the primary's last answer. `None` where positions say nothing
     /// (Aurora).
+    #[serde(rename = "lag_bytes")]
     pub lag: Option<u64>,
     /// How old the data of a standby was at its last answer: since when the primary had something
     /// that the standby had not replayed. From below again: by at most one interval between probes.
+    #[serde(rename = "staleness_seconds", serialize_with = "in_seconds")]
     pub staleness: Option<Duration>,
     /// It is a standby that is behind the configured limits, and gets no reads until it has caught
     /// up to half of them.
     pub lagging: bool,
     /// The availability zone that it is in, by configuration or discovery.
+    #[serde(serialize_with = "by_reference")]
     pub zone: Option<Arc<str>>,
     /// Its share of the reads, by configuration or discovery, for strategies that look at it.
     /// 1 if nobody says otherwise; a standby of weight 0 gets no reads at all.
     pub weight: u32,
     /// When the server was started, in microseconds since 1970: `pg_postmaster_start_time()`.
+    #[serde(rename = "started_at_microseconds")]
     pub started_at: Option<i64>,
     /// How long its last answered probe took.
+    #[serde(rename = "round_trip_seconds", serialize_with = "in_seconds")]
     pub round_trip: Option<Duration>,
     /// The same, smoothed over some probes.
+    #[serde(rename = "latency_seconds", serialize_with = "in_seconds")]
     pub latency: Option<Duration>,
     /// When it last answered, as time since the monitor started.
+    #[serde(rename = "last_answer_seconds", serialize_with = "in_seconds")]
     pub last_answer: Option<Duration>,
     /// What went wrong in the last probe, if it failed.
     pub problem: Option<String>,

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Serialize, Serializer};
+
 /// What orders claims to be primary: the higher term wins, a lower one is fenced.
 ///
 /// For PostgreSQL itself the term is the timeline id, which grows with every promotion
@@ -16,7 +18,7 @@ use std::{fmt, str::FromStr};
 /// ```
 ///
 /// [tli]: https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-TIMELINES
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Term(u64);
 
 impl Term {
@@ -82,6 +84,13 @@ impl Lsn {
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+/// As the server writes it.
+impl Serialize for Lsn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
