@@ -8,7 +8,7 @@ pub mod failover;
 pub mod manual;
 mod monitor;
 mod native;
-mod observe;
+pub mod observe;
 pub mod outcome;
 mod pool;
 pub mod routing;

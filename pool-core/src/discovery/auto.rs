@@ -5,6 +5,7 @@ use std::{sync::OnceLock, time::Duration};
 use super::{Discovering, Discovery, DiscoveryError, Fixed, Rds, Replicas, Repmgr, View, rds};
 use crate::{
     config::{AwsEndpoint, EndpointKind},
+    observe::rows,
     topology::HostAddr,
 };
 
@@ -56,9 +57,11 @@ impl Auto {
             Some(chosen) => chosen,
             None => by_connection(view).await?,
         };
-        tracing::info!(
-            target: "leadpool::discovery",
-            source = chosen.name(),
+        tracing::event!(
+            name: rows::SOURCE_CHOSEN.name,
+            target: rows::SOURCE_CHOSEN.target,
+            rows::SOURCE_CHOSEN.level,
+            { leadpool.source = chosen.name() },
             "source of hosts chosen"
         );
         Ok(&**self.chosen.get_or_init(|| chosen))

@@ -177,6 +177,41 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Its name in metrics and spans, in snake case.
+    ///
+    /// ```no_run
+    /// # fn f(event: &leadpool::Event) {
+    /// println!("leadpool.{}", event.name());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::WriterChanged { .. } => "writer_changed",
+            Self::Demoted { .. } => "demoted",
+            Self::Fenced { .. } => "fenced",
+            Self::Contested { .. } => "contested",
+            Self::HostUp { .. } => "host_up",
+            Self::HostSuspect { .. } => "host_suspect",
+            Self::HostDown { .. } => "host_down",
+            Self::PrimaryReadOnly { .. } => "primary_read_only",
+            Self::Invalidated { .. } => "invalidated",
+            Self::ForeignHost { .. } => "foreign_host",
+            Self::HostAdded { .. } => "host_added",
+            Self::HostRemoved { .. } => "host_removed",
+            Self::TermForgotten { .. } => "term_forgotten",
+            Self::Missed { .. } => "missed",
+            Self::TaskRestarted { .. } => "task_restarted",
+            Self::DiscoveryFailed { .. } => "discovery_failed",
+            Self::DiscoveryContradicted { .. } => "discovery_contradicted",
+            Self::HostNotAllowed { .. } => "host_not_allowed",
+            Self::HostLagging { .. } => "host_lagging",
+            Self::HostCaughtUp { .. } => "host_caught_up",
+        }
+    }
+}
+
 /// Why connections became unusable.
 ///
 /// ```

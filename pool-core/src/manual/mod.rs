@@ -3,6 +3,7 @@
 //! - [Is my commit safe?](commit) What becomes of a COMMIT that a failover cuts off.
 //! - [What is retried](retries) Every error, in every phase of a transaction.
 //! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
+//! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
 //! - [The options of the AWS drivers](aws) Each with what it is here.
 
 pub mod commit {
@@ -39,6 +40,10 @@ pub mod clusters {
     pub mod repmgr {
         #![doc = include_str!("clusters/repmgr.md")]
     }
+}
+
+pub mod observability {
+    #![doc = include_str!("observability.md")]
 }
 
 pub mod aws {

@@ -21,7 +21,7 @@ use crate::{
     discovery::{Auto, Discovery},
     error::{BoxError, Error, NoHost},
     failover::{Event, Machine, Report},
-    observe::Events,
+    observe::{Announcer, Events, Meters},
     outcome::History,
     routing::Usable,
     topology::{HostAddr, Target, Topology},
@@ -53,6 +53,7 @@ struct Inner {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
     events: broadcast::WeakSender<Event>,
+    meters: Meters,
     monitor: JoinHandle<()>,
 }
 
@@ -123,8 +124,10 @@ impl Cluster {
         let shared = Arc::new(Shared::new(unknown));
         let (events, _) = broadcast::channel(config.monitor().events_capacity);
         let (requests, inbox) = mpsc::channel(1024);
-        let weak = events.downgrade();
-        let worker = Worker::new(config.clone(), sources, shared.clone(), events);
+        let meters = Meters::new(config.pool_name());
+        let announcer = Arc::new(Announcer::new(events, meters.clone()));
+        let weak = announcer.downgrade();
+        let worker = Worker::new(config.clone(), sources, shared.clone(), announcer);
         #[expect(
             clippy::disallowed_methods,
             reason = "owned by `Inner`, which aborts it"
@@ -136,6 +139,7 @@ impl Cluster {
                 shared,
                 requests,
                 events: weak,
+                meters,
                 monitor,
             }),
         }
@@ -236,6 +240,11 @@ impl Cluster {
 
     pub(crate) fn config_arc(&self) -> Arc<Config> {
         self.inner.config.clone()
+    }
+
+    /// Feeds the metrics of this cluster.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn attach(&self, follower: &Arc<impl Follower + 'static>) {

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, broadcast, mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     discovery::{Discovery, Found, Sessions, View},
     failover::{Event, Pace},
+    observe::Announcer,
     topology::HostAddr,
 };
 
@@ -40,7 +41,7 @@ pub(super) struct Discoverer {
     /// Rung to have it asked at once.
     pub(super) bell: Arc<Notify>,
     pub(super) discovered: mpsc::Sender<Discovered>,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) announcer: Arc<Announcer>,
 }
 
 impl Discoverer {
@@ -59,11 +60,13 @@ impl Discoverer {
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("no answer within {limit:.1?}")),
             };
+            let meters = self.announcer.meters();
+            meters.discovery(self.source.name(), found.is_ok());
             let problem = found.as_ref().err().cloned();
             if problem != told {
                 // Told once, not with every try.
                 if let Some(problem) = problem.clone() {
-                    self.emit(Event::DiscoveryFailed {
+                    self.announcer.announce(Event::DiscoveryFailed {
                         source: self.source.name().to_owned(),
                         problem,
                     });
@@ -102,7 +105,8 @@ impl Discoverer {
             admitted
         });
         for host in out.iter().filter(|host| !refused.contains(host)) {
-            self.emit(Event::HostNotAllowed { host: host.clone() });
+            self.announcer
+                .announce(Event::HostNotAllowed { host: host.clone() });
         }
         *refused = out;
         if found.hosts.is_empty() && named > 0 {
@@ -124,12 +128,6 @@ impl Discoverer {
         }
         found.primary = found.primary.take().filter(|host| found.names(host));
         Ok(found)
-    }
-
-    fn emit(&self, event: Event) {
-        tracing::info!(target: "leadpool::discovery", ?event);
-        // Nobody may be listening.
-        let _ = self.events.send(event);
     }
 
     /// Waits until it is time to ask again: by the calm interval, by the other one while a writer

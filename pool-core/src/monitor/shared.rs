@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     failover::Answer,
+    observe::Levels,
     outcome::{History, Incarnation},
     topology::{HostAddr, Topology},
 };
@@ -21,6 +22,9 @@ use crate::{
 pub(crate) trait Follower: Send + Sync {
     /// Acts on the topology. Called by the monitor, one after the other: must not block.
     fn follow(&self, topology: &Arc<Topology>);
+
+    /// Adds how full it is.
+    fn measure(&self, _levels: &mut Levels) {}
 }
 
 /// A short look at the newest topology.
@@ -145,6 +149,22 @@ impl Shared {
         });
         drop(followers);
         self.epoch.send_replace(epoch);
+    }
+
+    /// How full the followers are.
+    pub(super) fn measure(&self) -> Levels {
+        let followers: Vec<_> = {
+            let followers = self
+                .followers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            followers.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut levels = Levels::default();
+        for follower in followers {
+            follower.measure(&mut levels);
+        }
+        levels
     }
 
     /// Notes that the application writes; whether the monitor has to be told.

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
@@ -26,6 +26,7 @@ use crate::{
     config::Config,
     discovery::{Discovery, Found},
     failover::{Action, Event, Input, Machine, Pace, Report},
+    observe::{Announcer, Gauges},
     topology::{HostAddr, Topology},
 };
 
@@ -82,7 +83,12 @@ pub(super) struct Worker {
     config: Arc<Config>,
     sources: Vec<Source>,
     shared: Arc<Shared>,
-    events: broadcast::Sender<Event>,
+    announcer: Arc<Announcer>,
+    gauges: Gauges,
+    /// When the gauges are told next.
+    gauges_due: Instant,
+    /// The epoch that they last told of.
+    gauged: Option<u64>,
     machine: Machine,
     start: Instant,
     watched: HashMap<HostAddr, Watched>,
@@ -98,12 +104,15 @@ impl Worker {
         config: Arc<Config>,
         sources: Vec<Arc<dyn Discovery>>,
         shared: Arc<Shared>,
-        events: broadcast::Sender<Event>,
+        announcer: Arc<Announcer>,
     ) -> Self {
         let start = Instant::now();
         let machine = Machine::new(config.hosts(), config.monitor().clone());
         let pace = machine.pace(Duration::ZERO);
         Self {
+            gauges: Gauges::new(announcer.meters().clone()),
+            gauges_due: start,
+            gauged: None,
             machine,
             start,
             watched: HashMap::new(),
@@ -123,7 +132,7 @@ impl Worker {
                 })
                 .collect(),
             shared,
-            events,
+            announcer,
         }
     }
 
@@ -137,7 +146,7 @@ impl Worker {
             .is_err()
         {
             let task = "monitor".to_owned();
-            self.emit(Event::TaskRestarted { task });
+            self.announcer.announce(Event::TaskRestarted { task });
             tokio::time::sleep(RESTART_PAUSE).await;
         }
     }
@@ -182,6 +191,7 @@ impl Worker {
         machine
             .into_iter()
             .chain(self.writing_until)
+            .chain(Some(self.gauges_due))
             .min()
             // Far enough to cost nothing, near enough for any clock.
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
@@ -201,6 +211,9 @@ impl Worker {
             }
         }
         self.handle(Input::Tick);
+        if self.gauges_due <= Instant::now() {
+            self.gauge();
+        }
     }
 
     fn found(&mut self, finding: Finding) {
@@ -210,6 +223,16 @@ impl Worker {
             result,
             over,
         } = finding;
+        match &result {
+            Ok(answer) => {
+                if let Some(took) = answer.round_trip {
+                    self.announcer.meters().probe_answered(&host, took);
+                }
+            }
+            // Silence that goes on is told more than once.
+            Err(failure) if over => self.announcer.meters().probe_failed(&host, failure),
+            Err(_) => {}
+        }
         if let Ok(answer) = &result {
             // Also of a host that is no longer watched: what it said was true.
             self.shared.remember(&host, answer);
@@ -316,8 +339,11 @@ impl Worker {
                         watched.bell.ring.notify_one();
                     }
                 }
-                Action::Emit(event) => self.emit(event),
+                Action::Emit(event) => self.announcer.announce(event),
             }
+        }
+        if self.gauged != Some(self.shared.topology().epoch) {
+            self.gauge();
         }
         let pace = self.machine.pace(now);
         self.pace.send_if_modified(|(current, _)| {
@@ -332,25 +358,12 @@ impl Worker {
         self.shared.publish(Arc::new(topology));
     }
 
-    fn emit(&self, event: Event) {
-        match &event {
-            Event::WriterChanged {
-                from,
-                to,
-                term,
-                gap,
-            } => tracing::info!(
-                target: "leadpool::failover",
-                from = from.as_ref().map(tracing::field::display),
-                to = to.as_ref().map(tracing::field::display),
-                term = term.map(|term| term.get()),
-                gap_ms = gap.map(|gap| gap.as_millis() as u64),
-                "writer changed"
-            ),
-            other => tracing::info!(target: "leadpool::failover", event = ?other),
-        }
-        // Nobody may be listening.
-        let _ = self.events.send(event);
+    /// Tells the gauges.
+    fn gauge(&mut self) {
+        let topology = self.shared.topology();
+        self.gauges.show(&topology, &self.shared.measure());
+        self.gauged = Some(topology.epoch);
+        self.gauges_due = Instant::now() + self.config.observe().metrics_interval;
     }
 
     fn watch(&mut self, host: HostAddr) {
@@ -384,7 +397,7 @@ impl Worker {
             pace: self.pace.subscribe(),
             bell: source.bell.clone(),
             discovered: self.discovered.0.clone(),
-            events: self.events.clone(),
+            announcer: self.announcer.clone(),
         };
         source.task = Some(self.tasks.spawn(discoverer.run()));
     }
@@ -403,7 +416,7 @@ impl Worker {
             .map(|(host, _)| host.clone());
         if let Some(host) = host {
             let task = format!("prober of {host}");
-            self.emit(Event::TaskRestarted { task });
+            self.announcer.announce(Event::TaskRestarted { task });
             return self.watch(host);
         }
         let source = self
@@ -412,7 +425,7 @@ impl Worker {
             .position(|source| source.task.as_ref().is_some_and(|task| task.id() == id));
         if let Some(number) = source {
             let task = format!("discovery: {}", self.sources[number].discovery.name());
-            self.emit(Event::TaskRestarted { task });
+            self.announcer.announce(Event::TaskRestarted { task });
             self.spawn_discoverer(number);
         }
     }

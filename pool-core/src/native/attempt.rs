@@ -10,6 +10,7 @@ use deadpool_postgres::Client;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{SimpleQueryStream, error::SqlState};
+use tracing::Span;
 
 use super::{
     Native,
@@ -41,6 +42,7 @@ pub(super) async fn attempt<T, F, Fut>(
     closure: F,
     number: u32,
     deadline: Instant,
+    span: Span,
 ) -> Result<T, Failure>
 where
     F: FnOnce(Tx) -> Fut,
@@ -59,6 +61,8 @@ where
             generation: None,
             ran: Duration::ZERO,
         })?;
+    span.record("server.address", generation.host().name());
+    span.record("server.port", generation.host().port());
     let begun_at = Instant::now();
     if let Some(observe) = &options.on_attempt {
         observe(&tx::Attempt {

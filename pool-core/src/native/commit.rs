@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::{BoxError, Disposition, Error, InDoubt, TxPhase},
     failover::Report,
+    observe::rows,
     outcome::{Doubt, Evidence, Outcome},
     tx::{Failure, Resolved, SIGN},
 };
@@ -97,7 +98,11 @@ impl Attempt<'_> {
                     // It wrote nothing, so there was nothing to lose.
                     (None, true) => Err(self.lost(source)),
                     (None, false) if self.is_read_only() => Err(self.lost(source)),
-                    (None, false) => Err(self.in_doubt(None, Doubt::NoEvidence, source)),
+                    (None, false) => {
+                        let meters = self.pools.cluster().meters();
+                        meters.commit_in_doubt(&Err(Doubt::NoEvidence), Duration::ZERO);
+                        Err(self.in_doubt(None, Doubt::NoEvidence, source))
+                    }
                 };
             }
             Answer::Refused(error) => error,
@@ -193,13 +198,21 @@ impl Attempt<'_> {
             Ok(outcome) => Ok(*outcome),
             Err(unresolved) => Err(unresolved.doubt),
         };
-        tracing::info!(
-            target: "leadpool::tx",
-            name = self.options.name.as_deref(),
-            host = %evidence.host,
-            transaction = evidence.transaction,
-            ?outcome,
-            "commit in flight"
+        let meters = self.pools.cluster().meters();
+        meters.commit_in_doubt(&outcome, begun.elapsed());
+        tracing::event!(
+            name: rows::COMMIT_RESOLVED.name,
+            target: rows::COMMIT_RESOLVED.target,
+            rows::COMMIT_RESOLVED.level,
+            {
+                db.client.connection.pool.name = meters.pool(),
+                leadpool.transaction.name = self.options.name.as_deref(),
+                server.address = evidence.host.name(),
+                server.port = evidence.host.port(),
+                leadpool.transaction.id = evidence.transaction,
+                leadpool.verdict = ?outcome,
+            },
+            "a COMMIT in doubt"
         );
         if let Some(observe) = &self.options.on_resolved {
             observe(&Resolved {

@@ -8,11 +8,16 @@ use tokio::{
     task::{JoinHandle, yield_now},
     time::timeout,
 };
-use tokio_postgres::{AsyncMessage, Client, Config, Error, error::DbError};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Error,
+    error::{DbError, SqlState},
+};
+use tracing::Instrument as _;
 
 use crate::{
     connect::{self, OpenError, Wire},
     failover::Report,
+    observe::{Connecting, rows},
     pool::Generation,
 };
 
@@ -50,6 +55,15 @@ impl Connect for HostConnect {
 ///
 /// Dropping the future closes what it has opened.
 pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
+    let connecting = Connecting::begin(generation.meters(), generation.host());
+    let opened = open_admitted(generation)
+        .instrument(connecting.span())
+        .await;
+    connecting.ended(&opened, generation.is_retired());
+    opened
+}
+
+async fn open_admitted(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
     let limit = generation.config().pool().connect_timeout;
     let opening = async {
         let _admitted = generation.admission().await;
@@ -132,12 +146,21 @@ async fn drive(mut connection: Wire, generation: Arc<Generation>) {
     })
     .await;
     if let Some(Err(error)) = ended {
-        tracing::debug!(
-            target: "leadpool::monitor",
-            host = %generation.host(),
-            %error,
+        let host = generation.host();
+        // Not its text: what a server says may quote what the application sent.
+        tracing::event!(
+            name: rows::CONNECTION_LOST.name,
+            target: rows::CONNECTION_LOST.target,
+            rows::CONNECTION_LOST.level,
+            {
+                db.client.connection.pool.name = generation.meters().pool(),
+                server.address = host.name(),
+                server.port = host.port(),
+                db.response.status_code = error.code().map(SqlState::code),
+            },
             "connection lost"
         );
+        generation.meters().connection_lost(host);
         generation.report(Report::ConnectionLost);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     discovery::Discovery,
     error::Error,
     monitor::Cluster,
+    observe::TransactionMeters,
     pool::{Status, SubPools},
     topology::Target,
     tx::Budget,
@@ -45,6 +46,7 @@ struct Inner {
     sub_pools: Arc<SubPools<Native>>,
     budget: Budget,
     sessions: Sessions,
+    transaction_meters: TransactionMeters,
 }
 
 impl Pool {
@@ -96,6 +98,7 @@ impl Pool {
                 budget: Budget::new(tx.retry_budget, tx.retry_budget_ratio),
                 sub_pools: SubPools::new(cluster, Native),
                 sessions: Sessions::default(),
+                transaction_meters: TransactionMeters::new(cluster.meters()),
             }),
         }
     }
@@ -252,6 +255,10 @@ impl Pool {
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    pub(super) fn transaction_meters(&self) -> &TransactionMeters {
+        &self.inner.transaction_meters
     }
 
     pub(super) fn budget(&self) -> &Budget {

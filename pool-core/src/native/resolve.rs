@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::{Client, error::SqlState, types::ToSql};
+use tracing::Instrument as _;
 
 use super::{Native, lease::Lease};
 use crate::{
     error::{Disposition, Error, TxPhase},
     failover::Report,
+    observe::resolution_span,
     outcome::{Doubt, Evidence, Incarnation, Outcome, Proof, Status, Testimony, Verdict, judge},
     pool::{Generation, SubPools},
     topology::{Lsn, Target},
@@ -79,6 +81,18 @@ enum Finding {
 /// Dropping the future closes the connection that it used. The backend that ran the transaction
 /// may have been terminated.
 pub(super) async fn resolve(
+    pools: &SubPools<Native>,
+    evidence: &Evidence,
+    proof: Proof,
+    deadline: Instant,
+) -> Result<Outcome, Unresolved> {
+    let span = resolution_span(pools.cluster().meters(), evidence);
+    ask_on(pools, evidence, proof, deadline)
+        .instrument(span)
+        .await
+}
+
+async fn ask_on(
     pools: &SubPools<Native>,
     evidence: &Evidence,
     proof: Proof,

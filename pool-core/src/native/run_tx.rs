@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
 
+use tracing::Instrument as _;
+
 use super::{Pool, Tx, attempt};
 use crate::{
     error::Error,
+    observe::{Transacting, attempt_span},
     outcome::Proof,
     topology::Target,
     tx::{Attempt, IsolationLevel, Options, Replay, Resolved, Retry, run},
@@ -188,10 +191,26 @@ impl<'a> TxBuilder<'a> {
         let pools = self.pool.sub_pools();
         let sessions = self.pool.sessions();
         let options = &self.options;
-        run(options, self.pool.budget(), |number, deadline| {
-            attempt::attempt(pools, sessions, options, closure.clone(), number, deadline)
+        let meters = self.pool.transaction_meters();
+        let transacting = Transacting::begin(meters, options.name.as_deref(), options.target);
+        let ended = run(options, self.pool.budget(), meters, |number, deadline| {
+            let span = attempt_span(number);
+            let closure = closure.clone();
+            attempt::attempt(
+                pools,
+                sessions,
+                options,
+                closure,
+                number,
+                deadline,
+                span.clone(),
+            )
+            .instrument(span)
         })
-        .await
+        .instrument(transacting.span())
+        .await;
+        transacting.ended(&ended);
+        ended
     }
 
     /// Runs the transaction with an error type of the application's own: see

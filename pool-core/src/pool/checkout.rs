@@ -9,11 +9,13 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::Instrument as _;
 
 use super::{Driver, Generation, GetError, SubPool, SubPools, gate::Turn};
 use crate::{
     error::{BoxError, ConnectError, Error, QueueFull},
     failover::Report,
+    observe::Waiting,
     topology::Target,
 };
 
@@ -46,11 +48,14 @@ impl<D: Driver> SubPools<D> {
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
     ) -> Result<R, Error> {
         let chosen = match self.idle(target, &hand_out) {
-            Ok(idle) => return Ok(idle),
+            Ok(idle) => {
+                self.meters.succeeded(target);
+                return Ok(idle);
+            }
             Err(chosen) => chosen,
         };
         // Apart, so that its large state burdens only those who wait.
-        let (conn, generation) = Box::pin(self.wait(target, timeout, chosen)).await?;
+        let (conn, generation) = Box::pin(self.observed_wait(target, timeout, chosen)).await?;
         Ok(hand_out(conn, &generation))
     }
 
@@ -84,6 +89,22 @@ impl<D: Driver> SubPools<D> {
             self.cluster.note_writing();
         }
         !sub_pool.generation.is_retired()
+    }
+
+    /// Waits, and tells of it.
+    async fn observed_wait(
+        &self,
+        target: Target,
+        timeout: Duration,
+        chosen: Option<Arc<SubPool<D>>>,
+    ) -> Result<(D::Conn, Arc<Generation>), Error> {
+        let waiting = Waiting::begin(&self.meters, target);
+        let waited = self
+            .wait(target, timeout, chosen)
+            .instrument(waiting.span())
+            .await;
+        waiting.ended(&waited);
+        waited
     }
 
     async fn wait(

@@ -20,6 +20,7 @@ use crate::{
     error::BoxError,
     failover::Report,
     monitor::{Cluster, Reporter},
+    observe::Meters,
     topology::HostAddr,
 };
 
@@ -30,6 +31,7 @@ pub(crate) struct Generation {
     number: u64,
     config: Arc<Config>,
     reporter: Reporter,
+    meters: Meters,
     /// Set first, so that nothing is handed out any more once the next generation can be seen.
     is_retired: AtomicBool,
     retired: CancellationToken,
@@ -54,6 +56,7 @@ impl Generation {
             connects: Semaphore::new(cluster.config().pool().max_concurrent_connects),
             config: cluster.config_arc(),
             reporter: cluster.reporter(),
+            meters: cluster.meters().clone(),
             host,
             number,
             is_retired: AtomicBool::new(false),
@@ -73,6 +76,11 @@ impl Generation {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Feeds the metrics of its cluster.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Whether its connections are no longer handed out.

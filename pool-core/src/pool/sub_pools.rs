@@ -9,9 +9,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{Driver, Generation, Status, SubPoolStatus, gate::Gate};
+use super::{Driver, Generation, PoolCounts, Status, SubPoolStatus, gate::Gate};
 use crate::{
     monitor::{Cluster, Follower},
+    observe::{CheckoutMeters, Levels},
     routing::{Lookup, Readers, Route, Usable, is_closed_primary},
     topology::{HostAddr, HostView, Target, Topology},
 };
@@ -48,6 +49,7 @@ pub(crate) struct SubPools<D: Driver> {
     pub(super) routes: ArcSwap<Routes<D>>,
     members: Mutex<Members<D>>,
     pub(super) gate: Gate,
+    pub(super) meters: CheckoutMeters,
     /// Counts the routes, for those who wait for others.
     pub(super) changed: watch::Sender<u64>,
 }
@@ -93,6 +95,7 @@ impl<D: Driver> SubPools<D> {
             driver,
             cluster: cluster.clone(),
             gate: Gate::new(),
+            meters: CheckoutMeters::new(cluster.meters()),
             changed: watch::Sender::new(0),
         });
         cluster.attach(&pools);
@@ -172,10 +175,13 @@ impl<D: Driver> SubPools<D> {
             })
         });
         Status {
+            pool: self.cluster.config().pool_name().to_owned(),
             phase: topology.phase,
             writer: topology.writer.clone(),
+            term: topology.term,
             waiting_for_writer: self.gate.waiting(),
             sub_pools: sub_pools.collect(),
+            hosts: topology.hosts().to_vec(),
         }
     }
 
@@ -321,6 +327,21 @@ impl<D: Driver> Follower for SubPools<D> {
         }
         members.topology = topology.clone();
         self.rebuild(&mut members, |_| false);
+    }
+
+    fn measure(&self, levels: &mut Levels) {
+        levels.waiting_for_writer += self.gate.waiting();
+        for sub_pool in &self.lock().current {
+            let counts = D::counts(&sub_pool.pool);
+            let used = counts.in_use();
+            let PoolCounts {
+                max_size,
+                idle,
+                waiting,
+                ..
+            } = counts;
+            levels.add(sub_pool.generation.host(), max_size, idle, used, waiting);
+        }
     }
 }
 

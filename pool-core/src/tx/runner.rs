@@ -8,7 +8,9 @@ use super::{Options, Retry, budget::Budget};
 use crate::{
     error::{Disposition, Error},
     failover::Report,
+    observe::{RetryReason, TransactionMeters, error_type, rows},
     pool::Generation,
+    topology::HostAddr,
 };
 
 /// How long to wait for a look at the host before the next attempt.
@@ -41,6 +43,7 @@ pub(crate) struct Failure {
 pub(crate) async fn run<T, F, Fut>(
     options: &Options,
     budget: &Budget,
+    meters: &TransactionMeters,
     mut attempt: F,
 ) -> Result<T, Error>
 where
@@ -68,10 +71,10 @@ where
             attempts: number,
             source,
         };
-        let lost_host = match failure.disposition {
-            Disposition::WaitTopology => true,
-            Disposition::RetryHere => false,
-            Disposition::CheckRole if was_demoted(&failure, deadline).await => true,
+        let reason = match failure.disposition {
+            Disposition::WaitTopology => RetryReason::Lost,
+            Disposition::RetryHere => RetryReason::Conflict,
+            Disposition::CheckRole if was_demoted(&failure, deadline).await => RetryReason::Refused,
             Disposition::Fail | Disposition::Resolve | Disposition::CheckRole => {
                 return Err(match failure.error {
                     Error::TxDeadline { .. } => out_of_time(last),
@@ -79,6 +82,7 @@ where
                 });
             }
         };
+        let lost_host = !matches!(reason, RetryReason::Conflict);
         let pause = pauses.get_or_insert_with(|| options.pauses()).next();
         let is_spent = number > options.retries || pause.is_none();
         let pause = pause.unwrap_or_default();
@@ -99,7 +103,8 @@ where
                 source: Box::new(failure.error),
             });
         }
-        announce(options, &failure, number, pause);
+        meters.retried(reason);
+        announce(options, meters, &failure, number, pause);
         match &failure.generation {
             Some(generation) if lost_host => {
                 // What has been judged already needs no look, and a frozen host gives none.
@@ -136,7 +141,13 @@ async fn was_demoted(failure: &Failure, deadline: Instant) -> bool {
 }
 
 /// Tells the observers that another attempt follows.
-fn announce(options: &Options, failure: &Failure, number: u32, pause: Duration) {
+fn announce(
+    options: &Options,
+    meters: &TransactionMeters,
+    failure: &Failure,
+    number: u32,
+    pause: Duration,
+) {
     let host = failure.generation.as_deref().map(Generation::host);
     let name = options.name.as_deref();
     if let Some(observe) = &options.on_retry {
@@ -148,12 +159,20 @@ fn announce(options: &Options, failure: &Failure, number: u32, pause: Duration) 
             pause,
         });
     }
-    tracing::debug!(
-        target: "leadpool::tx",
-        name,
-        attempt = number,
-        host = host.map(tracing::field::display),
-        error = %failure.error,
+    // Not its text: what a server says may quote what the application sent.
+    tracing::event!(
+        name: rows::RETRY.name,
+        target: rows::RETRY.target,
+        rows::RETRY.level,
+        {
+            db.client.connection.pool.name = meters.meters().pool(),
+            leadpool.transaction.name = name,
+            leadpool.attempt = number,
+            server.address = host.map(HostAddr::name),
+            server.port = host.map(HostAddr::port),
+            error.type = error_type(&failure.error),
+            db.response.status_code = failure.error.sqlstate(),
+        },
         "retry"
     );
 }

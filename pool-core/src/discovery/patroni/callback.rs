@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::PatroniError;
+use crate::observe::rows;
 
 /// The longest body. A call takes about 40 bytes.
 const LONGEST_BODY: usize = 4 << 10;
@@ -210,8 +211,10 @@ async fn accept(listener: TcpListener, service: Arc<Service>) {
         tokio::select! {
             Some(ended) = connections.join_next() => {
                 if ended.is_err() {
-                    tracing::error!(
-                        target: "leadpool::discovery",
+                    tracing::event!(
+                        name: rows::CALLBACK_PANICKED.name,
+                        target: rows::CALLBACK_PANICKED.target,
+                        rows::CALLBACK_PANICKED.level,
                         "the closure that a Patroni callback runs has panicked"
                     );
                 }

@@ -1,0 +1,283 @@
+//! The handles behind the table of metrics.
+//!
+//! A handle belongs to the recorder that is installed when it is made. What happens often keeps
+//! its handle; the rest asks the recorder each time.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Unit, with_recorder};
+
+use super::metrics::{
+    CHECKOUT_WAIT, CHECKOUTS, COMMIT_RESOLUTION, COMMITS_IN_DOUBT, CONNECT_DURATION,
+    CONNECTIONS_LOST, CONNECTS, DISCOVERIES, METRICS, Metric, MetricKind, PROBE_DURATION,
+    PROBE_FAILURES, RETRIES, TRANSACTION_DURATION, TRANSACTIONS,
+};
+use crate::{
+    error::Error,
+    failover::Failure,
+    outcome::{Doubt, Outcome},
+    topology::{HostAddr, Target},
+};
+
+static METADATA: Metadata<'static> = Metadata::new("leadpool", Level::INFO, Some(module_path!()));
+
+/// Feeds the metrics of one cluster and its pools.
+#[derive(Clone, Debug)]
+pub(crate) struct Meters {
+    pool: Arc<str>,
+}
+
+impl Meters {
+    pub(crate) fn new(pool: &str) -> Self {
+        describe();
+        Self { pool: pool.into() }
+    }
+
+    /// The name that all series carry.
+    pub(crate) fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    /// The values are those of the metric's labels, the first (`pool`) left out.
+    pub(super) fn key(&self, metric: &Metric, values: &[&str]) -> Key {
+        let pool = Label::new(metric.labels[0], self.pool.clone());
+        let others = metric.labels[1..]
+            .iter()
+            .zip(values)
+            .map(|(name, value)| Label::new(*name, (*value).to_owned()));
+        Key::from_parts(
+            metric.name,
+            std::iter::once(pool).chain(others).collect::<Vec<_>>(),
+        )
+    }
+
+    pub(super) fn counter(&self, metric: &Metric, values: &[&str]) -> Counter {
+        let key = self.key(metric, values);
+        with_recorder(|recorder| recorder.register_counter(&key, &METADATA))
+    }
+
+    pub(super) fn histogram(&self, metric: &Metric, values: &[&str]) -> Histogram {
+        let key = self.key(metric, values);
+        with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
+    }
+
+    pub(super) fn connect(&self, host: &HostAddr, outcome: &str, took: Duration) {
+        let host = host.to_string();
+        self.counter(&CONNECTS, &[&host, outcome]).increment(1);
+        self.histogram(&CONNECT_DURATION, &[&host, outcome])
+            .record(took);
+    }
+
+    pub(crate) fn connection_lost(&self, host: &HostAddr) {
+        self.counter(&CONNECTIONS_LOST, &[&host.to_string()])
+            .increment(1);
+    }
+
+    pub(crate) fn probe_answered(&self, host: &HostAddr, took: Duration) {
+        self.histogram(&PROBE_DURATION, &[&host.to_string()])
+            .record(took);
+    }
+
+    pub(crate) fn probe_failed(&self, host: &HostAddr, failure: &Failure) {
+        let reason = match failure {
+            Failure::Refused => "refused",
+            Failure::NotAccepting(_) => "not_accepting",
+            Failure::Silent => "silent",
+            Failure::Unreachable(_) => "unreachable",
+            Failure::Denied(_) => "denied",
+        };
+        self.counter(&PROBE_FAILURES, &[&host.to_string(), reason])
+            .increment(1);
+    }
+
+    pub(crate) fn discovery(&self, source: &str, is_found: bool) {
+        let outcome = if is_found { "ok" } else { "failed" };
+        self.counter(&DISCOVERIES, &[source, outcome]).increment(1);
+    }
+
+    pub(crate) fn commit_in_doubt(&self, outcome: &Result<Outcome, Doubt>, took: Duration) {
+        let verdict = match outcome {
+            Ok(Outcome::Committed) => "committed",
+            Ok(Outcome::NotCommitted) => "not_committed",
+            Err(_) => "unknown",
+        };
+        self.counter(&COMMITS_IN_DOUBT, &[verdict]).increment(1);
+        self.histogram(&COMMIT_RESOLUTION, &[verdict]).record(took);
+    }
+}
+
+/// Tells the recorder what each metric is.
+fn describe() {
+    with_recorder(|recorder| {
+        for metric in METRICS {
+            let name = KeyName::from_const_str(metric.name);
+            let unit = Some(match metric.unit {
+                "seconds" => Unit::Seconds,
+                "bytes" => Unit::Bytes,
+                _ => Unit::Count,
+            });
+            let about = metric.about.into();
+            match metric.kind {
+                MetricKind::Counter => recorder.describe_counter(name, unit, about),
+                MetricKind::Gauge => recorder.describe_gauge(name, unit, about),
+                MetricKind::Histogram => recorder.describe_histogram(name, unit, about),
+            }
+        }
+    });
+}
+
+const TARGETS: [Target; 7] = [
+    Target::Primary,
+    Target::Standby,
+    Target::ReadOnly,
+    Target::StrictReader,
+    Target::PreferPrimary,
+    Target::PreferStandby,
+    Target::Any,
+];
+
+/// Counts the checkouts of one pool.
+#[derive(Debug)]
+pub(crate) struct CheckoutMeters {
+    meters: Meters,
+    /// In the order of [`TARGETS`]: a checkout of an idle connection adds one, and does no more.
+    succeeded: [Counter; TARGETS.len()],
+}
+
+impl CheckoutMeters {
+    pub(crate) fn new(meters: &Meters) -> Self {
+        Self {
+            succeeded: TARGETS.map(|target| meters.counter(&CHECKOUTS, &[target.as_str(), "ok"])),
+            meters: meters.clone(),
+        }
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    #[inline]
+    pub(crate) fn succeeded(&self, target: Target) {
+        self.succeeded[target as usize].increment(1);
+    }
+
+    /// A checkout that had to wait is over.
+    pub(super) fn waited(&self, target: Target, outcome: &str, took: Duration) {
+        let values = [target.as_str(), outcome];
+        self.meters.counter(&CHECKOUTS, &values).increment(1);
+        self.meters.histogram(&CHECKOUT_WAIT, &values).record(took);
+    }
+}
+
+/// Why a transaction is tried again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RetryReason {
+    /// It lost its connection, or its host.
+    Lost,
+    /// Its host is no writer any more.
+    Refused,
+    /// Another transaction got in its way.
+    Conflict,
+}
+
+const OUTCOMES: [&str; 6] = [
+    "committed",
+    "rolled_back",
+    "failed",
+    "not_replicated",
+    "unknown",
+    "cancelled",
+];
+
+/// Counts the transactions of one pool.
+#[derive(Debug)]
+pub(crate) struct TransactionMeters {
+    meters: Meters,
+    /// In the order of [`OUTCOMES`].
+    outcomes: [(Counter, Histogram); OUTCOMES.len()],
+}
+
+impl TransactionMeters {
+    pub(crate) fn new(meters: &Meters) -> Self {
+        // From 0 on: an increase can't be seen of a series that begins with 1.
+        for verdict in ["committed", "not_committed", "unknown"] {
+            drop(meters.counter(&COMMITS_IN_DOUBT, &[verdict]));
+        }
+        Self {
+            outcomes: OUTCOMES.map(|outcome| {
+                (
+                    meters.counter(&TRANSACTIONS, &[outcome]),
+                    meters.histogram(&TRANSACTION_DURATION, &[outcome]),
+                )
+            }),
+            meters: meters.clone(),
+        }
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    pub(crate) fn retried(&self, reason: RetryReason) {
+        let reason = match reason {
+            RetryReason::Lost => "lost",
+            RetryReason::Refused => "refused",
+            RetryReason::Conflict => "conflict",
+        };
+        self.meters.counter(&RETRIES, &[reason]).increment(1);
+    }
+
+    pub(super) fn ended(&self, outcome: &str, took: Duration) {
+        let at = OUTCOMES.iter().position(|known| *known == outcome);
+        if let Some((count, duration)) = at.map(|at| &self.outcomes[at]) {
+            count.increment(1);
+            duration.record(took);
+        }
+    }
+}
+
+/// What became of a transaction that did not commit, or not as it should.
+pub(super) fn transaction_outcome(error: &Error) -> &'static str {
+    match error {
+        Error::Unknown(_) => "unknown",
+        Error::NotReplicated { .. } => "not_replicated",
+        Error::Postgres(_)
+        | Error::User(_)
+        | Error::RolledBack
+        | Error::IsolationChanged { .. }
+        | Error::EndedByClosure
+        | Error::Escaped => "rolled_back",
+        Error::Config(_)
+        | Error::NoHost(_)
+        | Error::QueueFull(_)
+        | Error::Connect(_)
+        | Error::Closed
+        | Error::Invalidated { .. }
+        | Error::CommitLost { .. }
+        | Error::TxDeadline { .. }
+        | Error::RetriesExhausted { .. } => "failed",
+    }
+}
+
+/// What became of a checkout that got no connection.
+pub(super) fn checkout_outcome(error: &Error) -> &'static str {
+    match error {
+        Error::NoHost(_) => "no_host",
+        Error::QueueFull(_) => "queue_full",
+        Error::Connect(_) => "connect",
+        Error::Closed => "closed",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_stand_in_their_order() {
+        for (at, target) in TARGETS.into_iter().enumerate() {
+            assert_eq!(target as usize, at, "{target}");
+        }
+    }
+}
