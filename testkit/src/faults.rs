@@ -82,6 +82,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Stops one backend without ending it: its session is silent, all others go on.
+    /// [`thaw`](Self::thaw) lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// There is no such host.
+    pub async fn freeze_backend(&self, host: usize, pid: i32) -> Result<(), Error> {
+        self.host(host)?.freeze_process(Some(pid));
+        Ok(())
+    }
+
+    /// Stops the postmaster without ending it: open sessions go on, new ones get no answer.
+    /// [`thaw`](Self::thaw) lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// There is no such host.
+    pub async fn freeze_postmaster(&self, host: usize) -> Result<(), Error> {
+        self.host(host)?.freeze_process(None);
+        Ok(())
+    }
+
     /// Lets a frozen host go on.
     ///
     /// # Errors

@@ -212,6 +212,13 @@ impl Host {
         self.lock().0 = Run::Frozen;
     }
 
+    /// Stops one of its processes; the postmaster if none is named.
+    pub(crate) fn freeze_process(&self, pid: Option<i32>) {
+        if let Some(pid) = pid.or_else(|| self.postmaster()) {
+            signal(pid, Signal::STOP);
+        }
+    }
+
     pub(crate) fn thaw(&self) {
         signal_all(&self.data_dir, self.postmaster(), Signal::CONT);
         let mut state = self.lock();
