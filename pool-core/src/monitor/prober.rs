@@ -5,6 +5,7 @@
 //! at once, also when nothing is due.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, interval_at, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
 use super::probe::Probe;
@@ -24,8 +25,7 @@ use crate::{
     topology::HostAddr,
 };
 
-/// How long one attempt may be silent before a fresh connection is tried, at first and at most:
-/// a connection that was cut off by the network never answers again, a fresh one may.
+/// How long one attempt may be silent before a fresh connection is tried, at first.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 /// The least time between two attempts to *open* a connection: each costs the server a process.
 const REOPEN: Duration = Duration::from_millis(10);
@@ -82,6 +82,7 @@ impl Prober {
                 Err(Failure::Denied(_)) => REOPEN_DENIED,
                 Err(_) => REOPEN.max(self.config.monitor().fast_interval_min),
             };
+            let is_silent = matches!(result, Err(Failure::Silent));
             let finding = Finding {
                 host: self.host.clone(),
                 number,
@@ -91,7 +92,9 @@ impl Prober {
             if self.findings.send(finding).await.is_err() {
                 return;
             }
-            if self.rest(&mut session, begun, spacing).await.is_err() {
+            // The connection may have been silent, and not the host: who gives a host up must have
+            // asked for as long over another one.
+            if !is_silent && self.rest(&mut session, begun, spacing).await.is_err() {
                 return;
             }
         }
@@ -105,37 +108,25 @@ impl Prober {
         number: u64,
         patience: Duration,
     ) -> Result<Answer, Failure> {
-        let begun = Instant::now();
-        let mut open = session.take();
+        let open = session.take();
         let missing = matches!(self.pace.borrow().0, Pace::Urgent { .. });
-        let asking = async {
-            if open.as_ref().is_some_and(|old| old.is_old(missing)) {
-                let fresh =
-                    Probe::open(&self.config, &self.host, self.config.pool().connect_timeout).await;
-                // One that can't be had now is no reason to give up the one at hand.
-                if !matches!(fresh, Err(Failure::Denied(_))) {
-                    open = None;
-                    let mut fresh = fresh?;
-                    let answer = fresh.ask().await?;
-                    return Ok((fresh, answer));
-                }
-            }
-            if let Some(mut old) = open.take() {
-                match old.ask().await {
-                    Ok(answer) => return Ok((old, answer)),
-                    Err(denied @ Failure::Denied(_)) => return Err(denied),
-                    // The connection broke; whether the host did, only a new one can tell.
-                    Err(_) => {}
-                }
-            }
-            let mut new =
-                Probe::open(&self.config, &self.host, self.config.pool().connect_timeout).await?;
-            let answer = new.ask().await?;
-            Ok((new, answer))
+        let patience = match open {
+            Some(_) => patience + self.config.pool().connect_timeout,
+            None => patience,
         };
-        let mut asking = std::pin::pin!(asking);
+        let asking = async {
+            match open {
+                Some(old) if old.is_old(missing) => self.renew(old).await,
+                Some(old) => self.ask_again(old).await,
+                None => self.ask_anew().await,
+            }
+        };
+        let mut asking = pin!(asking);
         let overdue = self.config.monitor().suspect_after;
-        let mut silence = interval_at(begun + overdue, overdue);
+        let mut silence = interval_at(Instant::now() + overdue, overdue);
+        // Counted, and not measured: a time in which nothing ran here was no silence.
+        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waited = Duration::ZERO;
         loop {
             tokio::select! {
                 biased;
@@ -145,7 +136,8 @@ impl Prober {
                     return Ok(answer);
                 }
                 _ = silence.tick() => {
-                    if begun.elapsed() >= patience {
+                    waited += overdue;
+                    if waited >= patience {
                         return Err(Failure::Silent);
                     }
                     let finding = Finding {
@@ -160,6 +152,59 @@ impl Prober {
                 }
             }
         }
+    }
+
+    /// Asks over the open connection. If that is silent for long, also over a fresh one: a
+    /// connection that was cut off by the network never answers again, while a slow host may need
+    /// longer for a fresh one than for the answer that it owes.
+    async fn ask_again(&self, mut old: Probe) -> Result<(Probe, Answer), Failure> {
+        let fresh = async {
+            sleep(FIRST_ATTEMPT).await;
+            self.ask_anew().await
+        };
+        let asked = tokio::select! {
+            biased;
+            asked = old.ask() => asked,
+            asked = fresh => return asked,
+        };
+        match asked {
+            Ok(answer) => Ok((old, answer)),
+            Err(denied @ Failure::Denied(_)) => Err(denied),
+            // The connection broke; whether the host did, only a new one can tell.
+            Err(_) => self.ask_anew().await,
+        }
+    }
+
+    /// Asks over a fresh connection. Where none can be had, because the name is not resolved for
+    /// instance, the server that the open one leads to is still the one that the pools' connections
+    /// lead to, and as long as it answers there is no reason to give it up.
+    async fn renew(&self, mut old: Probe) -> Result<(Probe, Answer), Failure> {
+        let mut fresh = pin!(self.ask_anew());
+        let enough = self.config.monitor().suspect_after / 2;
+        let problem = match timeout(enough, fresh.as_mut()).await {
+            Ok(Err(problem @ (Failure::Denied(_) | Failure::Unreachable(_)))) => Some(problem),
+            Ok(asked) => return asked,
+            Err(_) => None,
+        };
+        let Some(problem) = problem else {
+            return tokio::select! {
+                biased;
+                asked = &mut fresh => asked,
+                Ok(answer) = old.ask() => Ok((old, answer)),
+            };
+        };
+        match old.ask().await {
+            Ok(answer) => Ok((old, answer)),
+            Err(denied @ Failure::Denied(_)) => Err(denied),
+            Err(_) => Err(problem),
+        }
+    }
+
+    async fn ask_anew(&self) -> Result<(Probe, Answer), Failure> {
+        let limit = self.config.pool().connect_timeout;
+        let mut new = Probe::open(&self.config, &self.host, limit).await?;
+        let answer = new.ask().await?;
+        Ok((new, answer))
     }
 
     /// Waits until the next probe is due: by the pace, by the bell, or because the connection
