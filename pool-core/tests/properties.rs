@@ -72,6 +72,9 @@ fn input() -> impl Strategy<Value = Input> {
                 Input::Discovered(found)
             }
         ),
+        2 => (vec(host(), 0..4), vec(host(), 0..3))
+            .prop_map(|(in_use, heard)| Input::Looked { in_use, heard }),
+        1 => (0..3_000_u64).prop_map(|ms| Input::Stalled(Duration::from_millis(ms))),
         1 => any::<bool>().prop_map(Input::Writing),
         1 => Just(Input::ForgetTerm),
         2 => Just(Input::Tick),
@@ -192,6 +195,31 @@ proptest! {
         prop_assert_eq!(machine.topology().epoch, before.epoch);
         let current = before.host(&at).is_some_and(|view| view.generation == generation);
         prop_assert_eq!(actions, if current { vec![Action::Probe(at)] } else { vec![] });
+    }
+
+    /// Nor does what the application's connections show: it is a reason to look, and time to give
+    /// somebody up sooner, but that is the silence's work.
+    #[test]
+    fn a_sign_of_life_ends_no_host(history in history(), at in host(), later in 0..5_000_u64) {
+        let mut machine = machine(false);
+        let mut now = Duration::ZERO;
+        for (ms, input) in history {
+            now = now.max(Duration::from_millis(ms));
+            machine.handle(now, input);
+        }
+        let heard = |at: &HostAddr| Input::Looked { in_use: vec![at.clone()], heard: vec![at.clone()] };
+        // Whoever is to be given up by then is given up now.
+        machine.handle(now, heard(&at));
+        let before = machine.topology().host(&at).map(|view| (view.health, view.generation));
+        for step in 0..later / 100 {
+            let now = now + Duration::from_millis(step * 100);
+            machine.handle(now, Input::Failed { host: at.clone(), failure: Failure::Silent });
+            machine.handle(now, heard(&at));
+        }
+        let after = machine.topology().host(&at).map(|view| view.generation);
+        if let (Some((health, generation)), Some(after)) = (before, after) {
+            prop_assert!(health == Health::Down || generation == after);
+        }
     }
 
     /// The same answer again is no news.

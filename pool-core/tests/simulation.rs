@@ -204,6 +204,22 @@ impl World {
         });
     }
 
+    /// Some hosts are in use, and some that live are heard of.
+    fn look(&mut self) {
+        let mut hosts = |percent| -> Vec<HostAddr> {
+            let some = self.names.iter().zip(&self.servers);
+            some.filter(|(_, server)| server.life == Life::Up || percent == 50)
+                .filter(|_| self.dice.chance(percent))
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        let (in_use, heard) = (hosts(50), hosts(40));
+        self.mail.push(Mail {
+            due: self.now,
+            input: Input::Looked { in_use, heard },
+        });
+    }
+
     /// The answers of one host come in order, as over one connection; those of several do not.
     fn deliver(&mut self) {
         self.mail.sort_by_key(|mail| mail.due);
@@ -343,6 +359,9 @@ impl World {
             }
             if self.dice.chance(20) {
                 self.report();
+            }
+            if self.dice.chance(30) {
+                self.look();
             }
             self.deliver();
         }

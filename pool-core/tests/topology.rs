@@ -25,6 +25,8 @@ struct Case {
     forget_term_after_ms: Option<u64>,
     max_lag_ms: Option<u64>,
     max_lag_bytes: Option<u64>,
+    #[serde(default)]
+    watchdog_off: bool,
     step: Vec<Step>,
 }
 
@@ -40,6 +42,10 @@ struct Step {
     discovered: Option<Vec<String>>,
     /// Whom the discovery takes for the primary.
     hint: Option<String>,
+    /// What the application's connections show.
+    look: Option<Look>,
+    /// For how long the monitor itself did not run.
+    stalled_ms: Option<u64>,
     #[serde(default)]
     forget_term: bool,
     #[serde(default)]
@@ -53,6 +59,7 @@ struct Primary {
     term: Option<u32>,
     system: Option<u64>,
     started: Option<i64>,
+    round_trip_ms: Option<u64>,
     stamp: Option<u64>,
     position: Option<u64>,
     #[serde(default)]
@@ -82,6 +89,15 @@ struct Fail {
 struct Reported {
     host: String,
     generation: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Look {
+    #[serde(default)]
+    in_use: Vec<String>,
+    #[serde(default)]
+    heard: Vec<String>,
 }
 
 /// What is not named is not looked at, but for events: those named must come, in this order, and
@@ -151,6 +167,7 @@ fn input(step: &Step) -> Input {
         answer.started_at = primary.started;
         answer.read_only = primary.read_only;
         answer.stamp = primary.stamp;
+        answer.round_trip = primary.round_trip_ms.map(Duration::from_millis);
         answer.position = primary.position.map(Lsn::new);
         return Input::Answered {
             host: host(&primary.host),
@@ -195,6 +212,16 @@ fn input(step: &Step) -> Input {
         found.primary = step.hint.as_deref().map(host);
         return Input::Discovered(found);
     }
+    if let Some(look) = &step.look {
+        let hosts = |names: &[String]| names.iter().map(|name| host(name)).collect();
+        return Input::Looked {
+            in_use: hosts(&look.in_use),
+            heard: hosts(&look.heard),
+        };
+    }
+    if let Some(ms) = step.stalled_ms {
+        return Input::Stalled(Duration::from_millis(ms));
+    }
     if step.forget_term {
         return Input::ForgetTerm;
     }
@@ -210,6 +237,9 @@ fn run(path: &Path) {
         .forget_term_after(case.forget_term_after_ms.map(Duration::from_millis))
         .max_lag(case.max_lag_ms.map(Duration::from_millis))
         .max_lag_bytes(case.max_lag_bytes);
+    if case.watchdog_off {
+        config = config.watchdog_limit(None);
+    }
     if case.stay_with_current {
         config = config.contested(ContestedPolicy::StayWithCurrent);
     }

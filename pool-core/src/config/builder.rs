@@ -134,6 +134,8 @@ impl ConfigBuilder {
             fast_after_change: Duration,
             suspect_after: Duration,
             silence_limit: Duration,
+            watchdog_limit: Option<Duration>,
+            watchdog_interval: Duration,
             settle: Duration,
             contested: ContestedPolicy,
             forget_term_after: Option<Duration>,

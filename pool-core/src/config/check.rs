@@ -108,6 +108,13 @@ pub(super) fn monitor(monitor: &MonitorSettings) -> Result<(), ConfigError> {
         ("suspect_after", monitor.suspect_after),
         ("silence_limit", monitor.silence_limit),
     )?;
+    at_least("watchdog_interval", &monitor.watchdog_interval, &ms(10))?;
+    if let Some(limit) = monitor.watchdog_limit {
+        ordered(
+            ("suspect_after", monitor.suspect_after),
+            ("watchdog_limit", limit),
+        )?;
+    }
     within("fast_fraction", monitor.fast_fraction, 1e-6, 1.0)
 }
 

@@ -153,13 +153,34 @@ pub struct MonitorSettings {
     /// After how long without an answer to a probe a host is suspect.
     ///
     /// Suspicion aborts nothing: it makes the monitor look at all hosts at the fast pace. Minimum
-    /// 10 ms, not above [`silence_limit`](Self::silence_limit). Default 300 ms.
+    /// 10 ms, not above [`silence_limit`](Self::silence_limit) and
+    /// [`watchdog_limit`](Self::watchdog_limit). Default 300 ms.
     pub suspect_after: Duration,
-    /// After how long without an answer a host is given up, and its queries in flight aborted.
+    /// After how long without an answer a host that nobody uses is given up.
     ///
-    /// The sight of a primary with a higher term does so at once. Default 5 s: a virtual machine
-    /// that is moved or snapshotted may pause for seconds and come back.
+    /// While connections to it are checked out, [`watchdog_limit`](Self::watchdog_limit) counts,
+    /// and this one bounds it. The sight of a primary with a higher term ends it at once. Not below
+    /// [`suspect_after`](Self::suspect_after). Default 5 s: nobody waits for the host, and a virtual
+    /// machine that is moved or snapshotted may pause for seconds and come back.
     pub silence_limit: Duration,
+    /// After how long without any sign of life a host is given up while connections to it are
+    /// checked out, and its queries in flight aborted.
+    ///
+    /// For the whole time a probe has to wait for its answer, and nothing may come over any
+    /// connection to the host: see [the manual](crate::manual::silence) for what counts. Where
+    /// probes are answered slowly, four times their usual time is added, up to
+    /// [`silence_limit`](Self::silence_limit). `None` switches it off: `silence_limit` alone counts
+    /// then. Not below [`suspect_after`](Self::suspect_after). Default 1.5 s: with
+    /// [`watchdog_interval`](Self::watchdog_interval) a host that is gone is noticed within 2 s,
+    /// while a pause of one second ends nothing.
+    pub watchdog_limit: Option<Duration>,
+    /// How often it is looked whether a host that connections are checked out of still shows life.
+    ///
+    /// Where something has come over one of them since, that is enough; otherwise the host is
+    /// probed. It costs nothing while nothing is checked out. Minimum 10 ms. Default 200 ms: an
+    /// unanswered probe can begin up to two intervals after the host's end, so it is the smaller
+    /// part of the 2 s.
+    pub watchdog_interval: Duration,
     /// How long the first judgement waits for all hosts to answer once.
     ///
     /// So that a stale primary that answers first is not taken for the writer. It ends early when
@@ -210,6 +231,8 @@ impl Default for MonitorSettings {
             fast_after_change: Duration::from_secs(30),
             suspect_after: Duration::from_millis(300),
             silence_limit: Duration::from_secs(5),
+            watchdog_limit: Some(Duration::from_millis(1_500)),
+            watchdog_interval: Duration::from_millis(200),
             settle: Duration::from_millis(300),
             contested: ContestedPolicy::Refuse,
             forget_term_after: None,

@@ -42,6 +42,18 @@ pub enum Input {
         /// What it saw.
         report: Report,
     },
+    /// What the application's own connections show, told at each
+    /// [`watchdog_interval`](crate::config::MonitorSettings::watchdog_interval) while there are
+    /// any in use.
+    Looked {
+        /// The hosts that connections are checked out of.
+        in_use: Vec<HostAddr>,
+        /// The hosts of which something has come since the last look, other than to a probe.
+        heard: Vec<HostAddr>,
+    },
+    /// The monitor itself did not get to run for this long, so whoever was silent meanwhile is not
+    /// to be blamed.
+    Stalled(Duration),
     /// Whether the application has been writing lately.
     Writing(bool),
     /// An operator says that the highest term was a mistake.

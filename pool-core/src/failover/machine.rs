@@ -130,8 +130,9 @@ impl Machine {
         };
 
         self.apply(input, &mut actions, &mut events);
+        // Not before the input: it may be what ends a silence.
         for record in &mut self.records {
-            record.expire(self.now, self.settings.silence_limit, &mut events);
+            record.expire(self.now, &self.settings, &mut events);
         }
         self.elect(&mut events);
         if let Some(host) = answered {
@@ -172,8 +173,9 @@ impl Machine {
             }
             Input::Failed { host, failure } => {
                 let now = self.now;
-                if let Some(record) = self.record(&host) {
-                    record.failed(now, &failure, events);
+                let record = self.records.iter_mut().find(|r| r.view.addr == host);
+                if let Some(record) = record {
+                    record.failed(now, &failure, &self.settings, events);
                 }
             }
             // A report is about the connection it came from. One of an older generation is about
@@ -189,9 +191,29 @@ impl Machine {
                 }
             }
             Input::Discovered(found) => self.adopt(found, actions, events),
+            Input::Looked { in_use, heard } => self.looked(&in_use, &heard, actions),
+            Input::Stalled(by) => {
+                for record in &mut self.records {
+                    record.silence.discount(self.now, by);
+                }
+            }
             Input::Writing(writing) => self.writing = writing,
             Input::ForgetTerm => self.forget(events),
             Input::Tick => {}
+        }
+    }
+
+    /// Takes in what the application's connections show. Who is in use and was not heard of lately
+    /// is asked.
+    fn looked(&mut self, in_use: &[HostAddr], heard: &[HostAddr], actions: &mut Vec<Action>) {
+        for record in &mut self.records {
+            let addr = &record.view.addr;
+            record.silence.set_in_use(in_use.contains(addr));
+            if heard.contains(addr) {
+                record.silence.heard(self.now);
+            } else if record.silence.wants_look(self.now, &self.settings) {
+                actions.push(Action::Probe(addr.clone()));
+            }
         }
     }
 
@@ -404,7 +426,7 @@ impl Machine {
             .map(|((_, seen), limit)| seen + limit);
         self.records
             .iter()
-            .filter_map(|record| Some(record.unproven_since? + self.settings.silence_limit))
+            .filter_map(|record| record.ends(&self.settings))
             .chain(settle)
             .chain(calm)
             .chain(forget)

@@ -6,7 +6,8 @@
 //! replays. The monitor is the thin shell around it.
 //!
 //! Start reading at [`Machine::handle`]; who is primary is decided in `claim.rs`, who belongs to the
-//! cluster in `membership.rs`, who is too far behind in `lag.rs`.
+//! cluster in `membership.rs`, who is too far behind in `lag.rs`,
+//! who has been silent for too long in `silence.rs`.
 
 mod claim;
 mod event;
@@ -16,6 +17,7 @@ mod machine;
 mod membership;
 mod pace;
 mod record;
+mod silence;
 
 pub use event::{Event, Invalidation};
 pub use input::{Answer, Failure, Input, Report};

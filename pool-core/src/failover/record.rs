@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Answer, Event, Failure, Invalidation};
-use crate::topology::{Health, HostAddr, HostView, Lsn, Role, Term};
+use super::{Answer, Event, Failure, Invalidation, silence::Silence};
+use crate::{
+    config::MonitorSettings,
+    topology::{Health, HostAddr, HostView, Lsn, Role, Term},
+};
 
 /// One host, with what only the machine needs to know of it.
 #[derive(Clone, Debug)]
@@ -11,8 +14,8 @@ pub(super) struct Record {
     pub(super) view: HostView,
     /// A probe has ended once, in whatever way.
     pub(super) heard: bool,
-    /// Since when no probe has proved that the host lives.
-    pub(super) unproven_since: Option<Duration>,
+    /// For how long it has shown no life.
+    pub(super) silence: Silence,
     /// Connections of older generations may still be checked out, not aborted.
     draining: bool,
     pub(super) system_identifier: Option<u64>,
@@ -40,7 +43,7 @@ impl Record {
         Self {
             view: HostView::new(addr),
             heard: false,
-            unproven_since: None,
+            silence: Silence::default(),
             draining: false,
             system_identifier: None,
             claimed: None,
@@ -65,7 +68,7 @@ impl Record {
         let back = self.view.health != Health::Up || self.view.foreign.is_some();
 
         self.heard = true;
-        self.unproven_since = None;
+        self.silence.broken(now);
         self.system_identifier = answer.system_identifier;
         let incarnation = answer
             .started_at
@@ -132,21 +135,33 @@ impl Record {
     }
 
     /// Takes in that a probe failed.
-    pub(super) fn failed(&mut self, now: Duration, failure: &Failure, events: &mut Vec<Event>) {
+    pub(super) fn failed(
+        &mut self,
+        now: Duration,
+        failure: &Failure,
+        settings: &MonitorSettings,
+        events: &mut Vec<Event>,
+    ) {
         self.heard = true;
         self.view.problem = Some(failure.to_string());
         match failure {
             Failure::Refused | Failure::NotAccepting(_) => {
-                self.unproven_since = None;
+                self.silence.broken(now);
                 self.lose(Invalidation::Refused, events);
             }
             // Alive, but it would not say what it is: an old role stands, none is made.
-            Failure::Denied(_) => self.suspect(events),
-            Failure::Silent | Failure::Unreachable(_) => {
-                if self.view.health != Health::Down {
-                    self.unproven_since.get_or_insert(now);
-                    self.suspect(events);
-                }
+            Failure::Denied(_) => {
+                self.silence.broken(now);
+                self.suspect(events);
+            }
+            Failure::Silent | Failure::Unreachable(_) if self.view.health == Health::Down => {}
+            Failure::Silent => {
+                self.silence.waiting(now, settings.suspect_after);
+                self.suspect(events);
+            }
+            Failure::Unreachable(_) => {
+                self.silence.unproven(now);
+                self.suspect(events);
             }
         }
     }
@@ -161,15 +176,22 @@ impl Record {
         }
     }
 
-    /// Gives the host up once it has proved nothing for `limit`.
-    pub(super) fn expire(&mut self, now: Duration, limit: Duration, events: &mut Vec<Event>) {
-        if self
-            .unproven_since
-            .is_some_and(|since| now.saturating_sub(since) >= limit)
-        {
-            self.unproven_since = None;
+    /// Gives the host up once it has been silent for too long.
+    pub(super) fn expire(
+        &mut self,
+        now: Duration,
+        settings: &MonitorSettings,
+        events: &mut Vec<Event>,
+    ) {
+        if self.ends(settings).is_some_and(|end| now >= end) {
+            self.silence.forget();
             self.lose(Invalidation::Silent, events);
         }
+    }
+
+    /// When the host is given up if it goes on like this.
+    pub(super) fn ends(&self, settings: &MonitorSettings) -> Option<Duration> {
+        self.silence.ends(self.view.latency, settings)
     }
 
     /// The host is gone. A refusal only drains: the kernel ends the connections of a dead process
@@ -226,7 +248,7 @@ impl Record {
             }
         }
         self.heard = true;
-        self.unproven_since = None;
+        self.silence.forget();
         self.incarnation = None;
         self.claimed = None;
         self.view.foreign = Some(id);

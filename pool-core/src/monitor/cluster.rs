@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    Pulse,
     shared::{Follower, Shared},
     worker::{Request, Worker},
 };
@@ -253,9 +254,25 @@ impl Cluster {
 
     /// Notes a checkout of the writer.
     pub(crate) fn note_writing(&self) {
-        if self.inner.shared.note_writing() {
-            drop(self.inner.requests.try_send(Request::Writing));
+        let shared = &self.inner.shared;
+        if shared.note_writing() && self.inner.requests.try_send(Request::Writing).is_err() {
+            // The next one tells.
+            shared.take_writing();
         }
+    }
+
+    /// Notes a checkout of any host.
+    pub(crate) fn note_use(&self) {
+        let shared = &self.inner.shared;
+        if shared.note_use() && self.inner.requests.try_send(Request::InUse).is_err() {
+            // The next one tells.
+            shared.take_used();
+        }
+    }
+
+    /// Where signs of a host's life are noted.
+    pub(crate) fn pulse(&self, host: &HostAddr) -> Arc<Pulse> {
+        self.inner.shared.pulse(host)
     }
 
     pub(crate) fn reporter(&self) -> Reporter {

@@ -9,11 +9,16 @@ mod cluster;
 mod discoverer;
 mod probe;
 mod prober;
+mod pulse;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod wakes;
+mod watchdog;
 mod worker;
 
 pub use cluster::Cluster;
 pub(crate) use cluster::Reporter;
+pub(crate) use pulse::Pulse;
 pub(crate) use shared::Follower;
+pub(crate) use wakes::Wakes;

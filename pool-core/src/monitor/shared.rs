@@ -1,6 +1,7 @@
 //! What the monitor shares with everybody: the newest topology, and who is to be told.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -11,6 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::Pulse;
 use crate::{
     failover::Answer,
     observe::Levels,
@@ -25,6 +27,9 @@ pub(crate) trait Follower: Send + Sync {
 
     /// Adds how full it is.
     fn measure(&self, _levels: &mut Levels) {}
+
+    /// Whether connections to that host are checked out, or waited for. Must not block.
+    fn is_in_use(&self, host: &HostAddr) -> bool;
 }
 
 /// A short look at the newest topology.
@@ -46,7 +51,10 @@ pub(crate) struct Shared {
     epoch: watch::Sender<u64>,
     /// Set by checkouts of the writer, cleared by the worker.
     writing: AtomicBool,
+    /// Set by checkouts of any host, cleared by the worker.
+    used: AtomicBool,
     closed: AtomicBool,
+    pulses: Mutex<HashMap<HostAddr, Arc<Pulse>>>,
     /// What is remembered of promotions and flushed logs.
     history: Mutex<History>,
 }
@@ -58,7 +66,9 @@ impl Shared {
             topology: ArcSwap::from_pointee(topology),
             followers: Mutex::new(Vec::new()),
             writing: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            pulses: Mutex::default(),
             history: Mutex::new(History::default()),
         }
     }
@@ -174,6 +184,40 @@ impl Shared {
 
     pub(super) fn take_writing(&self) -> bool {
         self.writing.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that connections are in use; whether the monitor has to be told.
+    pub(crate) fn note_use(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a pool has connections to that host checked out.
+    pub(super) fn is_in_use(&self, host: &HostAddr) -> bool {
+        let followers: Vec<_> = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        // Not under the lock: the last one to hold a pool is the one that closes it.
+        followers.iter().any(|follower| follower.is_in_use(host))
+    }
+
+    /// Where signs of a host's life are noted.
+    pub(crate) fn pulse(&self, host: &HostAddr) -> Arc<Pulse> {
+        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.entry(host.clone()).or_default().clone()
+    }
+
+    /// Forgets a host that has left.
+    pub(super) fn drop_pulse(&self, host: &HostAddr) {
+        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.remove(host);
     }
 }
 

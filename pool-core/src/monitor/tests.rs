@@ -11,7 +11,11 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use super::{Cluster, Follower};
-use crate::{config::Config, failover::Event, topology::Topology};
+use crate::{
+    config::Config,
+    failover::Event,
+    topology::{HostAddr, Topology},
+};
 
 /// Panics at the first change.
 #[derive(Default)]
@@ -20,6 +24,10 @@ struct Clumsy(AtomicU32);
 impl Follower for Clumsy {
     fn follow(&self, _: &Arc<Topology>) {
         assert_ne!(self.0.fetch_add(1, Ordering::SeqCst), 1, "on purpose");
+    }
+
+    fn is_in_use(&self, _: &HostAddr) -> bool {
+        false
     }
 }
 

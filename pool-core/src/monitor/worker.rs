@@ -14,13 +14,15 @@ use futures_util::FutureExt as _;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::{AbortHandle, JoinError, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{
     discoverer::{Discovered, Discoverer},
     prober::{Bell, Finding, Prober},
     shared::Shared,
+    wakes::Sleeper,
+    watchdog::Watchdog,
 };
 use crate::{
     config::Config,
@@ -53,6 +55,8 @@ pub(crate) enum Request {
     },
     /// The application has begun to write.
     Writing,
+    /// The application has begun to use connections.
+    InUse,
     /// An operator's order.
     ForgetTerm,
     /// Somebody has heard of a change.
@@ -97,6 +101,8 @@ pub(super) struct Worker {
     findings: (mpsc::Sender<Finding>, mpsc::Receiver<Finding>),
     discovered: (mpsc::Sender<Discovered>, mpsc::Receiver<Discovered>),
     writing_until: Option<Instant>,
+    watchdog: Watchdog,
+    sleeper: Sleeper,
 }
 
 impl Worker {
@@ -121,6 +127,8 @@ impl Worker {
             findings: mpsc::channel(64),
             discovered: mpsc::channel(16),
             writing_until: None,
+            watchdog: Watchdog::new(config.monitor().watchdog_interval),
+            sleeper: Sleeper::default(),
             config,
             sources: sources
                 .into_iter()
@@ -172,6 +180,7 @@ impl Worker {
     async fn work(&mut self, requests: &mut mpsc::Receiver<Request>) {
         loop {
             let tick = self.next_tick();
+            self.watchdog.sleeps_until(tick);
             tokio::select! {
                 biased;
                 Some(finding) = self.findings.1.recv() => self.found(finding),
@@ -181,17 +190,18 @@ impl Worker {
                 },
                 Some(discovered) = self.discovered.1.recv() => self.discovered(discovered),
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
-                () = sleep_until(tick) => self.tick(),
+                () = self.sleeper.sleep_until(tick) => self.tick(),
             }
         }
     }
 
     fn next_tick(&self) -> Instant {
-        let machine = self.machine.next_tick().map(|at| self.start + at);
-        machine
+        let tick = self.machine.next_tick();
+        tick.and_then(|at| self.start.checked_add(at))
             .into_iter()
             .chain(self.writing_until)
             .chain(Some(self.gauges_due))
+            .chain(self.watchdog.next())
             .min()
             // Far enough to cost nothing, near enough for any clock.
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
@@ -210,7 +220,8 @@ impl Worker {
                 self.handle(Input::Writing(false));
             }
         }
-        self.handle(Input::Tick);
+        let looked = self.watchdog.look(&self.shared, self.watched.keys());
+        self.handle(looked.unwrap_or(Input::Tick));
         if self.gauges_due <= Instant::now() {
             self.gauge();
         }
@@ -287,6 +298,7 @@ impl Worker {
                     self.handle(Input::Writing(true));
                 }
             }
+            Request::InUse => self.watchdog.wake(&self.shared, self.watched.keys()),
             Request::ForgetTerm => self.handle(Input::ForgetTerm),
             Request::ProbeNow => {
                 for watched in self.watched.values() {
@@ -323,6 +335,22 @@ impl Worker {
 
     fn handle(&mut self, input: Input) {
         let now = self.start.elapsed();
+        if let Some(stalled) = self.watchdog.stalled() {
+            self.act(now, stalled);
+        }
+        self.act(now, input);
+        if self.gauged != Some(self.shared.topology().epoch) {
+            self.gauge();
+        }
+        let pace = self.machine.pace(now);
+        self.pace.send_if_modified(|(current, _)| {
+            let changed = *current != pace;
+            *current = pace;
+            changed
+        });
+    }
+
+    fn act(&mut self, now: Duration, input: Input) {
         let actions = self.machine.handle(now, input);
         // The picture first: whoever reacts to what follows must find it.
         self.publish();
@@ -332,6 +360,7 @@ impl Worker {
                 Action::Unwatch(host) => {
                     if let Some(watched) = self.watched.remove(&host) {
                         watched.task.abort();
+                        self.shared.drop_pulse(&host);
                     }
                 }
                 Action::Probe(host) => {
@@ -342,15 +371,6 @@ impl Worker {
                 Action::Emit(event) => self.announcer.announce(event),
             }
         }
-        if self.gauged != Some(self.shared.topology().epoch) {
-            self.gauge();
-        }
-        let pace = self.machine.pace(now);
-        self.pace.send_if_modified(|(current, _)| {
-            let changed = *current != pace;
-            *current = pace;
-            changed
-        });
     }
 
     fn publish(&self) {

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use crate::{
     connect::{self, OpenError, Wire},
     failover::Report,
+    monitor::Wakes,
     observe::{Connecting, rows},
     pool::Generation,
 };
@@ -81,8 +82,16 @@ async fn open_admitted(generation: &Arc<Generation>) -> Result<(Client, JoinHand
         opened = opening => opened,
     };
     let (client, connection) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(OpenError::Driver(error))) => return Err(error),
+        Ok(Ok(opened)) => {
+            generation.pulse().beat();
+            opened
+        }
+        Ok(Err(OpenError::Driver(error))) => {
+            if error.as_db_error().is_some() {
+                generation.pulse().beat();
+            }
+            return Err(error);
+        }
         Err(_) => {
             generation.report(Report::Slow);
             return Err(refused(
@@ -124,14 +133,19 @@ fn is_unreplicated(notice: &DbError) -> bool {
 /// Moves bytes until the connection ends, and tells the monitor what it sees on the way.
 async fn drive(mut connection: Wire, generation: Arc<Generation>) {
     let mut recovering = connection.parameter(RECOVERING) == Some("on");
+    let wakes = Wakes::new(generation.pulse());
     let ended = poll_fn(|cx| {
+        let mut cx = wakes.context(cx);
         loop {
-            let polled = connection.poll_message(cx);
+            let polled = connection.poll_message(&mut cx);
             // The driver keeps these parameters to itself: look after each turn.
             let now = connection.parameter(RECOVERING) == Some("on");
             if now != recovering {
                 recovering = now;
                 generation.report(Report::RoleChanged);
+            }
+            if let Poll::Ready(Some(Ok(_))) = polled {
+                generation.pulse().beat();
             }
             match polled {
                 Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) if is_unreplicated(&notice) => {

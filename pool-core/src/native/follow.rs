@@ -20,6 +20,7 @@ impl Connect for FollowWriter {
         Box::pin(async {
             loop {
                 let generation = self.pools.wait_for_generation(Target::Primary).await;
+                self.pools.cluster().note_use();
                 match connect::open(&generation).await {
                     Ok(opened) if !generation.is_retired() => return Ok(opened),
                     // The writer has changed meanwhile: the next one, please.
@@ -41,19 +42,30 @@ pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
     let any = Config::new();
     let hook_pools = pools.clone();
     let of_this_writer = Hook::sync_fn(move |_, metrics| {
+        hook_pools.cluster().note_writing();
+        hook_pools.cluster().note_use();
         if hook_pools.is_of_this_writer(metrics.created) {
             Ok(())
         } else {
             Err(HookError::message("opened under a former writer"))
         }
     });
-    let manager = Manager::from_connect(any, FollowWriter { pools }, manager_config());
-    Pool::builder(manager)
+    let connect = FollowWriter {
+        pools: pools.clone(),
+    };
+    let manager = Manager::from_connect(any, connect, manager_config());
+    let pool = Pool::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(timeout))
         .create_timeout(Some(timeout))
         .pre_recycle(of_this_writer)
         .build()
-        .expect("invariant: building fails only for timeouts without a runtime, one is set")
+        .expect("invariant: building fails only for timeouts without a runtime, one is set");
+    let outside = pool.weak();
+    pools.set_outside(Box::new(move || {
+        let status = outside.upgrade().map(|pool| pool.status());
+        status.is_some_and(|status| status.available < status.size || status.waiting > 0)
+    }));
+    pool
 }

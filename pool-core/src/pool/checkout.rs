@@ -88,6 +88,7 @@ impl<D: Driver> SubPools<D> {
         if sub_pool.generation.is_writer() {
             self.cluster.note_writing();
         }
+        self.cluster.note_use();
         !sub_pool.generation.is_retired()
     }
 
@@ -232,6 +233,7 @@ impl<D: Driver> SubPools<D> {
             return Ok(got);
         }
         sub_pool.generation.report(Report::Slow);
+        self.cluster.note_use();
         match timeout_at(deadline, getting).await {
             Ok(got) => Ok(got),
             Err(_) => {

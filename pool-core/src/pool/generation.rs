@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     error::BoxError,
     failover::Report,
-    monitor::{Cluster, Reporter},
+    monitor::{Cluster, Pulse, Reporter},
     observe::Meters,
     topology::HostAddr,
 };
@@ -32,6 +32,7 @@ pub(crate) struct Generation {
     config: Arc<Config>,
     reporter: Reporter,
     meters: Meters,
+    pulse: Arc<Pulse>,
     /// Set first, so that nothing is handed out any more once the next generation can be seen.
     is_retired: AtomicBool,
     retired: CancellationToken,
@@ -57,6 +58,7 @@ impl Generation {
             config: cluster.config_arc(),
             reporter: cluster.reporter(),
             meters: cluster.meters().clone(),
+            pulse: cluster.pulse(&host),
             host,
             number,
             is_retired: AtomicBool::new(false),
@@ -184,6 +186,17 @@ impl Generation {
 
     pub(crate) fn note_unreplicated(&self) {
         self.unreplicated.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Where signs of the host's life are noted.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Whether connections are open.
+    pub(super) fn has_connections(&self) -> bool {
+        let connections = self.lock_connections();
+        connections.iter().any(|task| !task.is_finished())
     }
 
     pub(crate) fn report(&self, report: Report) {

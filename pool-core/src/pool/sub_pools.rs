@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Instant,
 };
 
@@ -52,7 +52,11 @@ pub(crate) struct SubPools<D: Driver> {
     pub(super) meters: CheckoutMeters,
     /// Counts the routes, for those who wait for others.
     pub(super) changed: watch::Sender<u64>,
+    /// Whether connections that were opened here for a pool outside are in use there.
+    outside: OnceLock<InUse>,
 }
+
+type InUse = Box<dyn Fn() -> bool + Send + Sync>;
 
 struct Members<D: Driver> {
     current: Vec<Arc<SubPool<D>>>,
@@ -97,6 +101,7 @@ impl<D: Driver> SubPools<D> {
             gate: Gate::new(),
             meters: CheckoutMeters::new(cluster.meters()),
             changed: watch::Sender::new(0),
+            outside: OnceLock::new(),
         });
         cluster.attach(&pools);
         pools
@@ -104,6 +109,11 @@ impl<D: Driver> SubPools<D> {
 
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Names who knows whether connections are in use that are opened here and kept elsewhere.
+    pub(crate) fn set_outside(&self, in_use: InUse) {
+        drop(self.outside.set(in_use));
     }
 
     /// Whether an object made at `created` was made under the writer of now.
@@ -342,6 +352,24 @@ impl<D: Driver> Follower for SubPools<D> {
             } = counts;
             levels.add(sub_pool.generation.host(), max_size, idle, used, waiting);
         }
+    }
+
+    fn is_in_use(&self, host: &HostAddr) -> bool {
+        let members = self.lock();
+        let outside = || self.outside.get().is_some_and(|in_use| in_use());
+        let current = members.current.iter().any(|sub_pool| {
+            let generation = &sub_pool.generation;
+            if generation.host() != host {
+                return false;
+            }
+            let counts = D::counts(&sub_pool.pool);
+            counts.in_use() + counts.waiting > 0 || (generation.has_connections() && outside())
+        });
+        let draining = || {
+            let mut generations = members.draining.iter().filter_map(Weak::upgrade);
+            generations.any(|generation| generation.host() == host && generation.has_connections())
+        };
+        current || draining()
     }
 }
 

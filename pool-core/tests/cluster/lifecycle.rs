@@ -45,9 +45,11 @@ async fn close_is_bounded_also_when_a_host_is_frozen() {
     let servers = leadpool_testkit::Cluster::start().await.unwrap();
     // The monitor gives no host up here: the bound must be close's own.
     let patient = Duration::from_secs(3600);
-    let pool = connect_with(&servers.url(), |config| config.silence_limit(patient))
-        .await
-        .unwrap();
+    let pool = connect_with(&servers.url(), |config| {
+        config.silence_limit(patient).watchdog_limit(None)
+    })
+    .await
+    .unwrap();
     let client = pool.get().await.unwrap();
     let mut events = pool.cluster().events();
     servers.freeze(0).await.unwrap();

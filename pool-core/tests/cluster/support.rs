@@ -81,7 +81,7 @@ pub(crate) async fn seen(pool: &Pool, what: &str, found: impl Fn(&Topology) -> b
 pub(crate) async fn until(
     events: &mut Events,
     what: &str,
-    found: impl Fn(&Event) -> bool,
+    mut found: impl FnMut(&Event) -> bool,
 ) -> Event {
     soon(what, async {
         loop {

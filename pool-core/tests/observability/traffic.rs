@@ -114,8 +114,8 @@ async fn transactions(seen: &Capture, servers: &Servers, pool: &Pool) {
     assert_eq!(retry.value("leadpool.transaction.name"), "quarrel");
     assert_eq!(retry.within, ["leadpool.transaction"]);
     let lines = seen.lines();
-    let attempts = lines.iter().filter(|line| line.name == "leadpool.attempt");
-    let last = attempts.last().unwrap();
+    let mut attempts = lines.iter().filter(|line| line.name == "leadpool.attempt");
+    let last = attempts.next_back().unwrap();
     assert_eq!(last.value("leadpool.attempt"), "2");
     let port = servers.proxy(0).unwrap().addr().port().to_string();
     assert_eq!(last.value("server.port"), port);
