@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::process::Stdio;
+
 use leadpool_testkit::{Cluster, Moment, Trigger};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 async fn output(program: &str, arguments: &[&str], url: &str) -> String {
     let output = Command::new(program)
@@ -55,4 +60,37 @@ async fn a_doubt_is_kept_and_cleared() {
         let printed = output(program, &[evidence], &url).await;
         assert_eq!(printed, expected, "{moment:?}");
     }
+}
+
+#[tokio::test]
+async fn a_failover_shows_in_the_metrics() {
+    let cluster = Cluster::start().await.unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_metrics"))
+        .arg("1")
+        .env("DATABASE_URL", cluster.url())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let mut before = String::new();
+    // Printed once; then the primary goes.
+    while !before.contains("the answer is 42") {
+        before += &lines.next_line().await.unwrap().unwrap();
+        before.push('\n');
+    }
+    cluster.kill(0).await.unwrap();
+    cluster.failover().await.unwrap();
+    let mut after = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        after += &line;
+        after.push('\n');
+    }
+    assert!(program.wait().await.unwrap().success());
+    let failovers = |count| format!("leadpool_failovers_total{{pool=\"orders\"}} {count}\n");
+    assert!(before.contains(&failovers(0)), "{before}");
+    assert!(after.contains(&failovers(1)), "{after}");
+    let gaps = "leadpool_writer_gap_seconds_bucket{pool=\"orders\",le=\"+Inf\"} 1\n";
+    assert!(after.contains(gaps), "{after}");
+    assert!(after.contains("# TYPE leadpool_phase gauge\n"), "{after}");
 }
