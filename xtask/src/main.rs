@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask demo`, `nemesis`, `install` and `test`.
+//! The project's own commands: `cargo xtask demo`, `nemesis`, `soak`, `install` and `test`.
 
 mod demo;
 mod install;
 mod nemesis;
 mod postgres;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     Demo(demo::Args),
     /// Runs mixed transactions while everything goes wrong, and counts what was lost or doubled.
     Nemesis(nemesis::Args),
+    /// Opens and breaks thousands of connections, and counts what is left of them.
+    Soak(soak::Args),
     /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq.
     Install,
     /// Runs every check and test.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Nemesis(args) => nemesis::run(args),
+        Command::Soak(args) => soak::run(args),
         Command::Install => install::run(),
         Command::Test(args) => test::run(&args),
     };

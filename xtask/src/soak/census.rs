@@ -1,0 +1,116 @@
+//! What this process and the servers hold at one moment.
+
+use std::{
+    fmt, fs,
+    time::{Duration, Instant},
+};
+
+use leadpool_testkit::Cluster as Servers;
+use tokio::runtime::Handle;
+
+use crate::Result;
+
+/// How long to wait for what was dropped to be gone.
+const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Everything on the servers but the monitors' sessions and our own.
+const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE backend_type = 'client backend' AND application_name NOT IN ('testkit', 'leadpool monitor')";
+
+/// A count of all that may leak.
+#[derive(Clone, Debug)]
+pub(super) struct Census {
+    /// Tasks of the runtime that have not ended.
+    pub(super) tasks: usize,
+    /// Open files of this process, sockets included.
+    pub(super) files: usize,
+    /// Sessions of pools on the servers.
+    pub(super) sessions: usize,
+    /// Memory of this process that no file backs, in bytes.
+    pub(super) memory: usize,
+}
+
+impl Census {
+    /// Whether this system can be counted.
+    pub(super) fn is_possible() -> Result<()> {
+        match fs::metadata("/proc/self/fd") {
+            Ok(_) => Ok(()),
+            Err(_) => Err("the soak reads /proc, which this system does not have".into()),
+        }
+    }
+
+    pub(super) async fn take(servers: &Servers) -> Result<Self> {
+        let mut sessions = 0;
+        for host in 0..servers.hosts() {
+            // A host that is down has none.
+            if let Ok(client) = servers.connect(host).await {
+                let row = client.query_one(SESSIONS, &[]).await?;
+                sessions += usize::try_from(row.get::<_, i64>(0))?;
+            }
+        }
+        // Its connections have a task each, which ends when it is polled next.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Ok(Self {
+            tasks: Handle::current().metrics().num_alive_tasks(),
+            // One is what reads the folder.
+            files: fs::read_dir("/proc/self/fd")?.count() - 1,
+            sessions,
+            memory: memory()?,
+        })
+    }
+
+    /// The same once no more is held than `expected`, or, if that does not come to pass, as it is
+    /// then.
+    pub(super) async fn settled(servers: &Servers, expected: &Self) -> Self {
+        let until = Instant::now() + SETTLES_WITHIN;
+        let mut last = expected.clone();
+        loop {
+            if let Ok(census) = Self::take(servers).await {
+                last = census;
+                let is_settled = last.tasks <= expected.tasks
+                    && last.files <= expected.files
+                    && last.sessions == 0;
+                if is_settled {
+                    return last;
+                }
+            }
+            if Instant::now() >= until {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>4} tasks {:>4} files {:>3} sessions {:>7} KiB",
+            self.tasks,
+            self.files,
+            self.sessions,
+            self.memory / 1024
+        )
+    }
+}
+
+fn memory() -> Result<usize> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_ascii_whitespace().next());
+    let kib: usize = number
+        .ok_or("/proc/self/status has no line RssAnon")?
+        .parse()?;
+    Ok(kib * 1024)
+}
+
+/// How much memory may have come since the warm-up: what an allocator keeps, which is some 100 KiB
+/// in ten thousand connects. A hundred bytes left behind by each would be six times as much.
+pub(super) fn memory_allowed(connects: u64) -> usize {
+    const NOISE: usize = 384 << 10;
+    const EACH: usize = 8;
+    NOISE + usize::try_from(connects).unwrap_or(usize::MAX / EACH) * EACH
+}
