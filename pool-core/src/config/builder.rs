@@ -7,7 +7,7 @@ use tokio_postgres::config::ChannelBinding;
 use super::{
     AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
     HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, TxSettings,
-    check, secret::Secret,
+    check, knobs::every_knob, secret::Secret,
 };
 use crate::{
     outcome::{Proof, TokenTable},
@@ -82,17 +82,25 @@ impl Default for Tcp {
     }
 }
 
-macro_rules! knobs {
-    ($($group:ident: $settings:ident { $($name:ident: $type:ty),* $(,)? })*) => {
-        $($(
-            #[doc = concat!("Sets [`", stringify!($settings), "::", stringify!($name), "`].")]
-            pub fn $name(mut self, value: $type) -> Self {
-                self.$group.$name = value;
-                self
-            }
-        )*)*
+macro_rules! setters {
+    (
+        libpq { $($libpq:tt)* }
+        settings { $($group:ident: $settings:ident { $($name:ident: $type:ty),* $(,)? })* }
+        own { $($own:tt)* }
+    ) => {
+        /// Setters of the fields of settings structs.
+        impl ConfigBuilder {
+            $($(
+                #[doc = concat!("Sets [`", stringify!($settings), "::", stringify!($name), "`].")]
+                pub fn $name(mut self, value: $type) -> Self {
+                    self.$group.$name = value;
+                    self
+                }
+            )*)*
+        }
     };
 }
+every_knob!(setters);
 
 impl ConfigBuilder {
     pub(super) fn new(conninfo: &str) -> Self {
@@ -112,52 +120,6 @@ impl ConfigBuilder {
         };
         builder.mistake = builder.read(conninfo).err();
         builder
-    }
-
-    knobs! {
-        pool: PoolSettings {
-            writer_size: usize,
-            reader_size: usize,
-            checkout_timeout: Duration,
-            connect_timeout: Duration,
-            max_concurrent_connects: usize,
-            startup_timeout: Duration,
-            lazy: bool,
-        }
-        monitor: MonitorSettings {
-            idle_interval: Duration,
-            active_interval: Duration,
-            fast_interval_min: Duration,
-            fast_interval_max: Duration,
-            fast_fraction: f64,
-            after_change_interval: Duration,
-            fast_after_change: Duration,
-            suspect_after: Duration,
-            silence_limit: Duration,
-            watchdog_limit: Option<Duration>,
-            watchdog_interval: Duration,
-            settle: Duration,
-            contested: ContestedPolicy,
-            forget_term_after: Option<Duration>,
-            max_lag: Option<Duration>,
-            max_lag_bytes: Option<u64>,
-            discovery_interval: Option<Duration>,
-            discovery_failover_interval: Option<Duration>,
-            events_capacity: usize,
-        }
-        tx: TxSettings {
-            retries: u32,
-            backoff_min: Duration,
-            backoff_max: Duration,
-            retry_budget: u32,
-            retry_budget_ratio: f64,
-            evidence: bool,
-            proof: Proof,
-            token_retention: Duration,
-        }
-        observe: ObserveSettings {
-            metrics_interval: Duration,
-        }
     }
 
     /// Sets [`TxSettings::token_table`], by its name: `name` or `schema.name`.
@@ -222,7 +184,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The target that a failover mode of the AWS drivers stands for.
+    /// The target that a failover mode of the AWS drivers stands for. Default: none.
     pub fn failover_mode(self, mode: FailoverMode) -> Self {
         self.target(mode.into())
     }
@@ -280,7 +242,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// The hosts come from a discovery alone, so that none has to be named here.
+    /// The hosts come from a discovery alone, so that none has to be named here. Default: `false`,
+    /// a configuration that names no host is refused.
     pub fn hosts_by_discovery(mut self) -> Self {
         self.hosts_by_discovery = true;
         self

@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{ConfigError, MonitorSettings, ObserveSettings, PoolSettings, TxSettings};
+use super::{
+    ConfigError, MonitorSettings, ObserveSettings, PoolSettings, TxSettings, knobs::RIVALS,
+};
 use crate::topology::HostAddr;
 
 pub(super) fn hosts(
@@ -29,6 +31,21 @@ pub(super) fn hosts(
         }
     }
     Ok(())
+}
+
+/// What is said in two ways in one place.
+pub(super) fn rivals(is_given: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
+    match RIVALS
+        .iter()
+        .find(|(key, with)| is_given(key) && is_given(with))
+    {
+        None => Ok(()),
+        Some((key, with)) => Err(ConfigError::Contradiction {
+            key,
+            with,
+            reason: "they set the same: keep one",
+        }),
+    }
 }
 
 fn at_least<T: PartialOrd + std::fmt::Debug>(

@@ -96,6 +96,20 @@ impl ConfigError {
         }
     }
 
+    /// The same, naming the variable of the environment that the value of its key came from.
+    pub(super) fn of_variable(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        if let Self::UnknownKey { key, .. }
+        | Self::Unsupported { key, .. }
+        | Self::DuplicateKey { key }
+        | Self::InvalidValue { key, .. } = &mut self
+        {
+            if let Some(name) = variable(key) {
+                *key = name;
+            }
+        }
+        self
+    }
+
     pub(super) fn invalid(key: &str, problem: impl Into<String>) -> Self {
         Self::InvalidValue {
             key: key.to_owned(),

@@ -2,31 +2,10 @@
 //!
 //! [PostgreSQL documentation, section 34.1.2](https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
 
-use super::ConfigError;
-
-/// What leadpool reads.
-const SUPPORTED: &[&str] = &[
-    "application_name",
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "dbname",
-    "fallback_application_name",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "load_balance_hosts",
-    "options",
-    "password",
-    "port",
-    "sslmode",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-];
+use super::{
+    ConfigError,
+    knobs::{KEYS, KNOBS, LIBPQ},
+};
 
 const NO_TLS: &str = "this version speaks no TLS; leave it out";
 const NO_GSS: &str = "there is no GSSAPI; leave it out";
@@ -72,24 +51,29 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("sslsni", NO_TLS),
 ];
 
-/// Accepts the keys that leadpool reads; the error says what is the matter with another.
+/// Accepts the keys of connection strings; the error says what is the matter with another.
 pub(super) fn check(key: &str) -> Result<(), ConfigError> {
-    if SUPPORTED.contains(&key) {
-        return Ok(());
+    match LIBPQ.contains(&key) || KNOBS.contains(&key) {
+        true => Ok(()),
+        false => Err(refuse(key)),
     }
+}
+
+/// What is the matter with a key that is not read.
+pub(super) fn refuse(key: &str) -> ConfigError {
     if let Some((_, hint)) = UNSUPPORTED.iter().find(|(name, _)| *name == key) {
-        return Err(ConfigError::Unsupported {
+        return ConfigError::Unsupported {
             key: key.to_owned(),
             hint,
-        });
+        };
     }
-    let suggestion = SUPPORTED
+    let suggestion = KEYS
         .iter()
         .map(|known| (distance(key, known), *known))
         .filter(|(distance, _)| *distance <= 3)
         .min()
         .map(|(_, known)| known);
-    Err(ConfigError::UnknownKey {
+    ConfigError::UnknownKey {
         // What is not a plain word is no misspelt key, and might be part of a password.
         key: if !key.is_empty()
             && key.len() <= 40
@@ -100,7 +84,7 @@ pub(super) fn check(key: &str) -> Result<(), ConfigError> {
             "(unreadable)".to_owned()
         },
         suggestion,
-    })
+    }
 }
 
 /// How many letters have to be added, removed or changed to get from one word to the other
@@ -128,9 +112,10 @@ mod tests {
 
     #[test]
     fn every_key_is_in_one_table_only() {
-        for key in SUPPORTED {
+        for key in LIBPQ.iter().chain(KNOBS) {
             assert!(check(key).is_ok(), "{key}");
             assert!(UNSUPPORTED.iter().all(|(name, _)| name != key), "{key}");
+            assert_eq!(KEYS.iter().filter(|name| *name == key).count(), 1, "{key}");
         }
     }
 

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio_postgres::config::ChannelBinding;
 
-use super::{ConfigBuilder, ConfigError, UnknownTarget, conninfo, keys, secret::Secret};
+use super::{
+    ConfigBuilder, ConfigError, Settings, UnknownTarget, check, conninfo, keys, secret::Secret,
+    value::Raw,
+};
 use crate::{
     routing::{InOrder, Random},
     topology::HostAddr,
@@ -12,7 +15,9 @@ use crate::{
 
 impl ConfigBuilder {
     pub(super) fn read(&mut self, text: &str) -> Result<(), ConfigError> {
-        self.read_pairs(conninfo::parse(text, keys::check)?)
+        let pairs = conninfo::parse(text, keys::check)?;
+        check::rivals(|key| pairs.iter().any(|(known, _)| known == key))?;
+        self.read_pairs(pairs)
     }
 
     pub(super) fn read_pairs(&mut self, pairs: Vec<(String, String)>) -> Result<(), ConfigError> {
@@ -108,8 +113,12 @@ impl ConfigBuilder {
                     ));
                 }
             },
-            // `keys::check` lets nothing else through.
-            _ => {}
+            // `keys::check` lets only knobs through besides.
+            knob => {
+                let mut settings = Settings::default();
+                settings.set(knob, &Raw::Text(value.to_owned()))?;
+                *self = settings.apply(self.clone());
+            }
         }
         Ok(())
     }

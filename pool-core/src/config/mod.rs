@@ -4,20 +4,27 @@ mod aws;
 mod builder;
 mod check;
 mod conninfo;
+mod data;
+mod duration;
 mod endpoint;
+mod env;
 mod error;
 mod host_pattern;
 mod instance_pattern;
 mod keys;
+mod knobs;
 mod libpq;
 mod observe;
 mod secret;
+mod service;
 mod settings;
+mod value;
 
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 pub use builder::ConfigBuilder;
 use builder::{Login, Tcp};
+pub use data::Settings;
 pub use endpoint::{AwsEndpoint, EndpointKind};
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};

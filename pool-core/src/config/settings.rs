@@ -33,10 +33,10 @@ pub struct HostSettings {
     /// Whether no source is asked for hosts unless the pool is told which. Default: `false`, the
     /// source is [chosen](crate::discovery::Auto).
     pub discovery_off: bool,
-    /// The availability zones of hosts. They count more than what a discovery says.
+    /// The availability zones of hosts. They count more than what a discovery says. Default: none.
     pub zones: Vec<(HostAddr, Arc<str>)>,
     /// The weights of hosts: see [`HostView::weight`](crate::topology::HostView::weight). They
-    /// count more than what a discovery says.
+    /// count more than what a discovery says. Default: none.
     pub weights: Vec<(HostAddr, u32)>,
 }
 

@@ -5,6 +5,7 @@
 //! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
 //! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
 //! - [The options of the AWS drivers](aws) Each with what it is here.
+//! - [Configuration](configuration) Every setting, in code, files, URLs and the environment.
 
 pub mod commit {
     #![doc = include_str!("commit.md")]
@@ -48,4 +49,8 @@ pub mod observability {
 
 pub mod aws {
     #![doc = include_str!("aws.md")]
+}
+
+pub mod configuration {
+    #![doc = include_str!("configuration.md")]
 }
