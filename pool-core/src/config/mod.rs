@@ -9,6 +9,8 @@ mod duration;
 mod endpoint;
 mod env;
 mod error;
+mod from_deadpool;
+mod from_tokio;
 mod host_pattern;
 mod instance_pattern;
 mod keys;

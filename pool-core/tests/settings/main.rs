@@ -4,3 +4,4 @@
 
 mod documents;
 mod environment;
+mod other_pools;
