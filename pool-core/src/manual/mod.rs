@@ -6,6 +6,7 @@
 //! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
 //! - [The options of the AWS drivers](aws) Each with what it is here.
 //! - [Configuration](configuration) Every setting, in code, files, URLs and the environment.
+//! - [Running leadpool in production](production) A checklist, and a full configuration.
 
 pub mod commit {
     #![doc = include_str!("commit.md")]
@@ -53,4 +54,8 @@ pub mod aws {
 
 pub mod configuration {
     #![doc = include_str!("configuration.md")]
+}
+
+pub mod production {
+    #![doc = include_str!("production.md")]
 }

@@ -16,6 +16,7 @@ mod fencing;
 mod in_doubt;
 mod lifecycle;
 mod outcome;
+mod production;
 mod readers;
 mod support;
 mod targets;
