@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use crate::{
-    Error, PgInstall, Proxy,
+    Error, PgInstall, Proxy, ServerTls,
     address::{distinct_ip, free_addr, url},
     guardian::Guardian,
     host::{Host, Run},
@@ -92,6 +92,8 @@ impl Cluster {
             fresh_initdb: false,
             proxies: false,
             conf: Vec::new(),
+            tls: None,
+            hba: String::new(),
         }
     }
 
@@ -268,6 +270,8 @@ pub struct ClusterBuilder {
     fresh_initdb: bool,
     proxies: bool,
     conf: Vec<(String, String)>,
+    tls: Option<ServerTls>,
+    hba: String,
 }
 
 impl ClusterBuilder {
@@ -313,6 +317,29 @@ impl ClusterBuilder {
     /// Adds a line to every host's `postgresql.conf`.
     pub fn conf(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.conf.push((key.into(), value.into()));
+        self
+    }
+
+    /// Lets every host speak TLS, with one certificate for all. Who asks for none is still served:
+    /// see [`hba`](Self::hba). Another one for a single host: [`Cluster::set_tls`].
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Adds a line to every host's `pg_hba.conf`, before those that let everybody in from this
+    /// machine: it decides for whom it fits. It must not fit the role `postgres`, which the testkit
+    /// itself uses.
+    ///
+    /// ```
+    /// let builder = leadpool_testkit::Cluster::builder()
+    ///     .hba("hostssl all app all scram-sha-256")
+    ///     .hba("host all app all reject");
+    /// # drop(builder);
+    /// ```
+    pub fn hba(mut self, line: &str) -> Self {
+        self.hba.push_str(line);
+        self.hba.push('\n');
         self
     }
 
@@ -371,9 +398,16 @@ impl ClusterBuilder {
         for (key, value) in &self.conf {
             lines.push_str(&format!("{key} = '{}'\n", value.replace('\'', "''")));
         }
+        if let Some(tls) = &self.tls {
+            tls.write(&first.data_dir, &cluster.run_as)?;
+            lines.push_str(&tls.conf());
+        }
         let conf = first.data_dir.join("postgresql.conf");
         let text = std::fs::read_to_string(&conf).map_err(Error::io("postgresql.conf"))?;
         std::fs::write(&conf, text + &lines).map_err(Error::io("postgresql.conf"))?;
+        let hba = first.data_dir.join("pg_hba.conf");
+        let text = std::fs::read_to_string(&hba).map_err(Error::io("pg_hba.conf"))?;
+        std::fs::write(&hba, self.hba + &text).map_err(Error::io("pg_hba.conf"))?;
         for host in &hosts[1..] {
             // Cold copies have one system identifier: no base backup is needed.
             template::copy(&cluster.run_as, &first.data_dir, &host.data_dir).await?;

@@ -20,6 +20,7 @@ mod repmgr;
 mod session;
 mod system;
 mod template;
+mod tls;
 mod wait;
 
 pub use auto_failover::{AutoFailover, AutoFailoverBuilder};
@@ -30,3 +31,4 @@ pub use name_server::NameServer;
 pub use patroni::{Partition, PatroniBuilder, PatroniCluster, PatroniPrograms, RestAnswer};
 pub use proxy::{Moment, Proxy, Trigger};
 pub use repmgr::Repmgr;
+pub use tls::ServerTls;
