@@ -13,10 +13,12 @@ pub mod outcome;
 mod pool;
 pub mod routing;
 mod session;
+mod tls;
 pub mod topology;
 mod tx;
 
 pub use config::Config;
+pub use connect::TlsConnector;
 pub use deadpool_postgres::{self, tokio_postgres};
 pub use error::Error;
 pub use failover::Event;

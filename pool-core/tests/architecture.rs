@@ -9,10 +9,11 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "topology",
     "outcome",
     "routing",
+    "tls",
     "config",
     "failover",
     "error",

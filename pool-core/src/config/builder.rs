@@ -6,8 +6,8 @@ use tokio_postgres::config::ChannelBinding;
 
 use super::{
     AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
-    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, TxSettings,
-    check, knobs::every_knob, secret::Secret,
+    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, TlsSettings,
+    TxSettings, check, knobs::every_knob, secret::Secret, tls,
 };
 use crate::{
     outcome::{Proof, TokenTable},
@@ -37,6 +37,7 @@ pub struct ConfigBuilder {
     pub(super) hosts: Vec<(HostAddr, Option<IpAddr>)>,
     pub(super) login: Login,
     pub(super) tcp: Tcp,
+    pub(super) tls: TlsSettings,
     /// `None`: as the endpoint suggests.
     pub(super) target: Option<Target>,
     pub(super) reader_strategy: Option<Arc<dyn ReaderStrategy>>,
@@ -109,6 +110,7 @@ impl ConfigBuilder {
             hosts: Vec::new(),
             login: Login::default(),
             tcp: Tcp::default(),
+            tls: TlsSettings::default(),
             target: None,
             reader_strategy: None,
             hosts_by_discovery: false,
@@ -261,6 +263,7 @@ impl ConfigBuilder {
             hosts,
             login,
             tcp,
+            tls,
             target,
             reader_strategy,
             hosts_by_discovery,
@@ -278,10 +281,14 @@ impl ConfigBuilder {
         check::monitor(&monitor)?;
         check::tx(&tx)?;
         check::observe(&observe)?;
+        let has_network = hosts_by_discovery || hosts.iter().any(|(host, _)| !host.is_socket());
+        let tls_files = tls::files(&tls, login.channel_binding, has_network)?;
         Ok(Config {
             names: hosts.iter().map(|(host, _)| host.clone()).collect(),
             login,
             tcp,
+            tls,
+            tls_files,
             target: target.unwrap_or_else(|| suggested_target(&hosts)),
             hosts,
             host_settings,

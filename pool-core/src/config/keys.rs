@@ -7,7 +7,6 @@ use super::{
     knobs::{KEYS, KNOBS, LIBPQ},
 };
 
-const NO_TLS: &str = "this version speaks no TLS; leave it out";
 const NO_GSS: &str = "there is no GSSAPI; leave it out";
 const NO_FILE: &str = "pass the value itself";
 const NO_SUCH: &str = "leave it out";
@@ -31,24 +30,17 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ),
     ("require_auth", NO_SUCH),
     ("requirepeer", NO_SUCH),
-    ("requiressl", NO_TLS),
+    ("requiressl", "say `sslmode=require`"),
     ("scram_client_key", NO_SUCH),
     ("scram_server_key", NO_SUCH),
     ("service", NO_FILE),
     ("servicefile", NO_FILE),
-    ("ssl_max_protocol_version", NO_TLS),
-    ("ssl_min_protocol_version", NO_TLS),
-    ("sslcert", NO_TLS),
-    ("sslcertmode", NO_TLS),
-    ("sslcompression", NO_TLS),
-    ("sslcrl", NO_TLS),
-    ("sslcrldir", NO_TLS),
-    ("sslkey", NO_TLS),
-    ("sslkeylogfile", NO_TLS),
-    ("sslnegotiation", NO_TLS),
-    ("sslpassword", NO_TLS),
-    ("sslrootcert", NO_TLS),
-    ("sslsni", NO_TLS),
+    ("sslcompression", NO_SUCH),
+    ("sslkeylogfile", NO_SUCH),
+    (
+        "sslpassword",
+        "decrypt the key (`openssl pkey`), and let nobody else read its file",
+    ),
 ];
 
 /// Accepts the keys of connection strings; the error says what is the matter with another.

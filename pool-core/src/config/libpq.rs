@@ -98,21 +98,7 @@ impl ConfigBuilder {
                 "UTF8" | "UTF-8" | "AUTO" => {}
                 _ => return Err(expected("UTF8, which is what Rust's strings are")),
             },
-            "sslmode" => match value {
-                "disable" | "allow" | "prefer" => {}
-                "require" | "verify-ca" | "verify-full" => {
-                    return Err(ConfigError::invalid(
-                        key,
-                        "this version speaks no TLS, so everything would be sent unencrypted; \
-                         where that is acceptable say disable",
-                    ));
-                }
-                _ => {
-                    return Err(expected(
-                        "disable, allow, prefer, require, verify-ca or verify-full",
-                    ));
-                }
-            },
+            key if key.starts_with("ssl") => self.read_ssl_option(key, value)?,
             // `keys::check` lets only knobs through besides.
             knob => {
                 let mut settings = Settings::default();

@@ -20,9 +20,12 @@ mod observe;
 mod secret;
 mod service;
 mod settings;
+mod tls;
 mod value;
 
 use std::{net::IpAddr, str::FromStr, sync::Arc};
+
+use tokio_postgres::config::ChannelBinding;
 
 pub use builder::ConfigBuilder;
 use builder::{Login, Tcp};
@@ -35,9 +38,13 @@ pub(crate) use libpq::hosts_of_conninfo;
 pub use observe::ObserveSettings;
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
+pub use crate::tls::{
+    RootCert, SslCertMode, SslMode, SslNegotiation, TlsSettings, TlsVersion, UnknownSslWord,
+};
 pub use crate::topology::{FailoverMode, UnknownTarget};
 use crate::{
     routing::ReaderStrategy,
+    tls::Files,
     topology::{FoundHost, HostAddr, Target},
 };
 
@@ -73,6 +80,8 @@ pub struct Config {
     hosts: Vec<(HostAddr, Option<IpAddr>)>,
     login: Login,
     tcp: Tcp,
+    tls: TlsSettings,
+    tls_files: Option<Arc<Files>>,
     target: Target,
     host_settings: HostSettings,
     reader_strategy: Arc<dyn ReaderStrategy>,
@@ -155,6 +164,27 @@ impl Config {
         name.filter(|name| !name.is_empty()).unwrap_or("leadpool")
     }
 
+    /// How connections are encrypted.
+    #[must_use]
+    pub fn tls(&self) -> &TlsSettings {
+        &self.tls
+    }
+
+    /// Whether they are: the mode that counts, with libpq's defaults put in.
+    #[must_use]
+    pub fn ssl_mode(&self) -> SslMode {
+        self.tls.mode()
+    }
+
+    /// What TLS is made of; `None` where it is switched off.
+    pub(crate) fn tls_files(&self) -> Option<&Arc<Files>> {
+        self.tls_files.as_ref()
+    }
+
+    pub(crate) fn requires_channel_binding(&self) -> bool {
+        self.login.channel_binding == Some(ChannelBinding::Require)
+    }
+
     /// Whether a host may be given credentials by this configuration.
     pub(crate) fn allows(&self, host: &HostAddr) -> bool {
         self.names.contains(host)
@@ -178,11 +208,11 @@ impl Config {
         }
     }
 
-    /// The driver's configuration for one host. Roles are judged by leadpool, so the driver takes
-    /// what it finds.
+    /// The driver's configuration for one host, but for encryption. Roles are judged by leadpool,
+    /// so the driver takes what it finds.
     pub(crate) fn driver_config(&self, host: &HostAddr) -> tokio_postgres::Config {
         let mut driver = tokio_postgres::Config::new();
-        if host.name().starts_with('/') {
+        if host.is_socket() {
             driver.host_path(host.name());
         } else {
             driver.host(host.name());
@@ -218,8 +248,10 @@ impl Config {
         if let Some(binding) = channel_binding {
             driver.channel_binding(*binding);
         }
+        if self.tls.ssl_negotiation == SslNegotiation::Direct {
+            driver.ssl_negotiation(tokio_postgres::config::SslNegotiation::Direct);
+        }
         driver
-            .ssl_mode(tokio_postgres::config::SslMode::Disable)
             .connect_timeout(self.pool.connect_timeout)
             .keepalives(self.tcp.keepalives)
             .keepalives_idle(self.tcp.keepalives_idle)

@@ -1,11 +1,18 @@
 //! Opening a connection to a host: the one way for pools, probes and sources of hosts.
 
-use tokio_postgres::{Client, Connection, NoTls, Socket, tls::NoTlsStream};
+mod carry;
+mod connector;
+mod encryption;
+
+use tokio_postgres::{Client, Connection, Socket};
+
+pub use connector::TlsConnector;
+use connector::TlsStream;
 
 use crate::{config::Config, topology::HostAddr};
 
 /// What moves the bytes of a connection; whoever opened it drives it.
-pub(crate) type Wire = Connection<Socket, NoTlsStream>;
+pub(crate) type Wire = Connection<Socket, TlsStream>;
 
 /// Opens a connection to one host, as the configuration says; `name` is what `pg_stat_activity`
 /// shows in place of the application's. Without a deadline: the caller has one.
@@ -22,13 +29,14 @@ pub(crate) async fn open(
     if let Some(name) = name {
         driver.application_name(name);
     }
-    Ok(driver.connect(NoTls).await?)
+    Ok(encryption::connect(config, host, driver).await?)
 }
 
 /// Why no connection was opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The driver's own error: the network's, or the server's.
+    /// The driver's own error: the network's, or the server's; or a
+    /// [`TlsError`](crate::tls::TlsError) in it.
     #[error(transparent)]
     Driver(#[from] tokio_postgres::Error),
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use super::{Disposition, TxPhase, is_connection_loss};
+use super::{Disposition, TxPhase, in_words, is_connection_loss};
 use crate::{
     config::ConfigError,
     outcome::{Doubt, Evidence},
@@ -412,8 +412,8 @@ pub struct ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot open a session on {}: ", self.host)?;
-        match driver_error(self.source.as_ref()).and_then(tokio_postgres::Error::as_db_error) {
-            Some(db) => write!(f, "{} ({})", db.message(), db.code().code()),
+        match driver_error(self.source.as_ref()) {
+            Some(error) => f.write_str(&in_words(error)),
             None => fmt::Display::fmt(&self.source, f),
         }
     }

@@ -4,6 +4,8 @@
 //! - [What is retried](retries) Every error, in every phase of a transaction.
 //! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
 //! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
+//! - [TLS](tls) What each `sslmode` protects from, what is checked, and when certificates are
+//!   renewed.
 //! - [The options of the AWS drivers](aws) Each with what it is here.
 //! - [Configuration](configuration) Every setting, in code, files, URLs and the environment.
 //! - [Running leadpool in production](production) A checklist, and a full configuration.
@@ -46,6 +48,10 @@ pub mod clusters {
 
 pub mod observability {
     #![doc = include_str!("observability.md")]
+}
+
+pub mod tls {
+    #![doc = include_str!("tls.md")]
 }
 
 pub mod aws {

@@ -12,7 +12,7 @@ use deadpool_postgres::{
 
 use super::connect::HostConnect;
 use crate::{
-    error::{Disposition, TxPhase},
+    error::{Disposition, TxPhase, tls_error},
     pool::{Driver, Generation, GetError, PoolCounts},
 };
 
@@ -96,7 +96,7 @@ impl Driver for Native {
     fn is_curable(error: &Self::Error) -> bool {
         match error.code() {
             Some(_) => Disposition::of_driver(error, TxPhase::NotSent) != Disposition::Fail,
-            None => !is_configuration(error),
+            None => tls_error(error).is_none() && !is_configuration(error),
         }
     }
 }

@@ -7,6 +7,7 @@ use deadpool_postgres::Client;
 use super::{Native, follow, session::Sessions};
 use crate::{
     config::{Config, ConfigBuilder},
+    connect::TlsConnector,
     discovery::Discovery,
     error::Error,
     monitor::Cluster,
@@ -203,6 +204,23 @@ impl Pool {
     #[must_use]
     pub fn deadpool_pool(&self) -> deadpool_postgres::Pool {
         self.cluster().deadpool_pool()
+    }
+
+    /// What encrypts connections as the pool's are, to cancel a query with.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn f(client: leadpool::deadpool_postgres::Client, pool: leadpool::Pool)
+    /// # -> Result<(), leadpool::tokio_postgres::Error> {
+    /// client.cancel_token().cancel_query(pool.tls_connector()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tls_connector(&self) -> TlsConnector {
+        let config = self.cluster().config();
+        TlsConnector::new(config.tls_files(), config.tls())
     }
 
     /// The cluster behind the pool: topology, events, other pools.

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use crate::{
     config::Config,
     connect::{self, OpenError, Wire},
-    error::is_connection_loss,
+    error::{in_words, is_connection_loss},
     failover::Failure,
     topology::HostAddr,
 };
@@ -110,7 +110,7 @@ pub(crate) fn failure(error: &tokio_postgres::Error) -> Failure {
     use std::error::Error as _;
 
     if let Some(db) = error.as_db_error() {
-        let text = format!("{} ({})", db.message(), db.code().code());
+        let text = in_words(error);
         return match db.code().code() {
             "57P01" | "57P02" | "57P03" => Failure::NotAccepting(text),
             _ => Failure::Denied(text),
@@ -130,6 +130,6 @@ pub(crate) fn failure(error: &tokio_postgres::Error) -> Failure {
         }
         Some(io) => Failure::Unreachable(io.to_string()),
         None if is_connection_loss(error) => closed(),
-        None => Failure::Denied(error.to_string()),
+        None => Failure::Denied(in_words(error)),
     }
 }

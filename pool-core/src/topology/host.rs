@@ -45,6 +45,11 @@ impl HostAddr {
         &self.name
     }
 
+    /// Whether it is reached by a Unix socket.
+    pub(crate) fn is_socket(&self) -> bool {
+        self.name.starts_with('/')
+    }
+
     /// The TCP port (or the number in the Unix socket's file name).
     #[must_use]
     pub fn port(&self) -> u16 {

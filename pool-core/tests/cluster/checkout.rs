@@ -24,7 +24,7 @@ async fn an_idle_connection_is_handed_out_without_a_round_trip() {
 
 #[tokio::test]
 async fn opening_a_connection_asks_for_no_role() {
-    let (servers, pool) = start_proxied().await;
+    let (servers, pool) = start_proxied_plain().await;
     let turns = servers.proxy(1).unwrap().turns();
     let before = servers.proxy(1).unwrap().connections();
     let readers = (pool.reader().await.unwrap(), pool.reader().await.unwrap());

@@ -209,7 +209,7 @@ async fn a_background_task_that_panics_is_told_of_and_started_again() {
 
 #[tokio::test]
 async fn an_idle_pool_on_a_healthy_cluster_is_quiet() {
-    let (servers, pool) = start_proxied().await;
+    let (servers, pool) = start_proxied_plain().await;
     let turns = || -> Vec<u64> {
         (0..3)
             .map(|host| servers.proxy(host).unwrap().turns())

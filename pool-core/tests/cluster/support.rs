@@ -15,9 +15,19 @@ pub(crate) async fn start() -> (Servers, Pool) {
 
 /// The same through proxies.
 pub(crate) async fn start_proxied() -> (Servers, Pool) {
+    start_proxied_with("").await
+}
+
+/// The same without the question for TLS, which is a round trip of its own.
+pub(crate) async fn start_proxied_plain() -> (Servers, Pool) {
+    start_proxied_with("?sslmode=disable").await
+}
+
+async fn start_proxied_with(parameters: &str) -> (Servers, Pool) {
     let servers = Servers::builder().proxies(true).start().await.unwrap();
     prepare(&servers).await;
-    let pool = Pool::connect(&servers.proxied_url()).await.unwrap();
+    let url = servers.proxied_url() + parameters;
+    let pool = Pool::connect(&url).await.unwrap();
     (servers, pool)
 }
 

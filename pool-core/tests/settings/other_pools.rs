@@ -153,7 +153,7 @@ fn what_deadpools_configuration_has_and_leadpool_has_not_is_refused() {
 #[test]
 fn the_drivers_configuration_is_taken_over() {
     let text = "host=db1,/run/x port=1,2 hostaddr=10.0.0.1,10.0.0.2 user=app password=secret \
-                dbname=shop options='-c a=1' application_name=till sslmode=disable connect_timeout=3 \
+                dbname=shop options='-c a=1' application_name=till sslmode=require connect_timeout=3 \
                 tcp_user_timeout=3 keepalives=0 keepalives_idle=9 keepalives_interval=2 \
                 keepalives_retries=4 target_session_attrs=read-only channel_binding=require \
                 load_balance_hosts=random";

@@ -53,6 +53,11 @@ fn all_defaults_written_down_change_nothing() {
     );
 }
 
+/// Without TLS the files that these name are not read.
+fn needs_no_files(key: &str) -> bool {
+    key.starts_with("ssl") && key != "sslmode"
+}
+
 /// Each of libpq's keys means the same in a field and in a connection string.
 #[test]
 fn each_key_of_libpq_is_what_a_connection_string_makes_of_it() {
@@ -66,12 +71,18 @@ fn each_key_of_libpq_is_what_a_connection_string_makes_of_it() {
             "channel_binding" => "disable",
             "client_encoding" => "UTF8",
             "load_balance_hosts" => "disable",
-            "sslmode" => "disable",
+            "ssl_max_protocol_version" | "ssl_min_protocol_version" => "TLSv1.3",
+            "sslcertmode" | "sslmode" => "disable",
+            "sslnegotiation" => "postgres",
+            "sslsni" => "0",
             "target_session_attrs" => "standby",
             _ => "7",
         };
         let string = match *key {
             "host" => format!("host={value}"),
+            // A key is of no use without its certificate.
+            "sslkey" => format!("host=db1 sslmode=disable sslcert=c sslkey={value}"),
+            key if needs_no_files(key) => format!("host=db1 sslmode=disable {key}={value}"),
             _ => format!("host=db1 {key}={value}"),
         };
         let Ok(expected) = Config::from_url(&string) else {
@@ -79,6 +90,8 @@ fn each_key_of_libpq_is_what_a_connection_string_makes_of_it() {
         };
         let mut settings = Settings {
             host: (*key != "host").then(|| "db1".to_owned()),
+            sslcert: (*key == "sslkey").then(|| "c".to_owned()),
+            sslmode: needs_no_files(key).then(|| "disable".to_owned()),
             ..Settings::default()
         };
         settings.set(key, &Raw::Text(value.to_owned())).unwrap();
