@@ -36,9 +36,8 @@ impl Files {
 
     /// The error names the key, the file and the reason, and nothing of the key's contents.
     fn refuses(&self, parameters: &str, key: &str, file: &str, reason: &str) {
-        let error = match build(parameters) {
-            Ok(_) => panic!("{parameters}: is taken"),
-            Err(error) => error,
+        let Err(error) = build(parameters) else {
+            panic!("{parameters}: is taken");
         };
         let text = format!("{error} {error:?}");
         assert_eq!(error.key(), key, "{text}");
