@@ -6,13 +6,11 @@ mod check;
 mod conninfo;
 mod data;
 mod duration;
-mod endpoint;
 mod env;
 mod error;
 mod from_deadpool;
 mod from_tokio;
 mod host_pattern;
-mod instance_pattern;
 mod keys;
 mod knobs;
 mod libpq;
@@ -30,10 +28,8 @@ use tokio_postgres::config::ChannelBinding;
 pub use builder::ConfigBuilder;
 use builder::{Login, Tcp};
 pub use data::Settings;
-pub use endpoint::{AwsEndpoint, EndpointKind};
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
-pub use instance_pattern::{InstancePattern, InvalidInstanceId, InvalidInstancePattern};
 pub(crate) use libpq::hosts_of_conninfo;
 pub use observe::ObserveSettings;
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
@@ -41,7 +37,10 @@ pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings,
 pub use crate::tls::{
     RootCert, SslCertMode, SslMode, SslNegotiation, TlsSettings, TlsVersion, UnknownSslWord,
 };
-pub use crate::topology::{FailoverMode, UnknownTarget};
+pub use crate::topology::{
+    AwsEndpoint, EndpointKind, FailoverMode, InstancePattern, InvalidInstanceId,
+    InvalidInstancePattern, UnknownTarget,
+};
 use crate::{
     routing::ReaderStrategy,
     tls::Files,

@@ -2,15 +2,19 @@
 //!
 //! Everything here is plain data without a clock, a socket or a task.
 
+mod endpoint;
 mod found;
 mod host;
+mod instance_pattern;
 mod role;
 mod snapshot;
 mod target;
 mod term;
 
+pub use endpoint::{AwsEndpoint, EndpointKind};
 pub use found::{Found, FoundHost};
 pub use host::HostAddr;
+pub use instance_pattern::{InstancePattern, InvalidInstanceId, InvalidInstancePattern};
 pub use role::{Health, Phase, Role};
 pub use snapshot::{HostView, Topology};
 pub use target::{FailoverMode, Target, UnknownTarget};
