@@ -2,6 +2,7 @@
 
 pub mod config;
 mod connect;
+pub mod credentials;
 pub mod discovery;
 pub mod error;
 pub mod failover;

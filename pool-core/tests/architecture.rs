@@ -9,11 +9,12 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "topology",
     "outcome",
     "routing",
     "tls",
+    "credentials",
     "config",
     "failover",
     "error",

@@ -6,10 +6,11 @@ use tokio_postgres::config::ChannelBinding;
 
 use super::{
     AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
-    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, TlsSettings,
-    TxSettings, check, knobs::every_knob, secret::Secret, tls,
+    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, SslMode,
+    TlsSettings, TxSettings, access::Access, check, knobs::every_knob, tls,
 };
 use crate::{
+    credentials::Secret,
     outcome::{Proof, TokenTable},
     routing::{ReaderStrategy, RoundRobin},
     topology::{HostAddr, Target},
@@ -36,6 +37,7 @@ pub struct ConfigBuilder {
     pub(super) mistake: Option<ConfigError>,
     pub(super) hosts: Vec<(HostAddr, Option<IpAddr>)>,
     pub(super) login: Login,
+    pub(super) access: Access,
     pub(super) tcp: Tcp,
     pub(super) tls: TlsSettings,
     /// `None`: as the endpoint suggests.
@@ -109,6 +111,7 @@ impl ConfigBuilder {
             mistake: None,
             hosts: Vec::new(),
             login: Login::default(),
+            access: Access::default(),
             tcp: Tcp::default(),
             tls: TlsSettings::default(),
             target: None,
@@ -160,7 +163,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The password.
+    /// The password. For one that changes see [`credentials`](Self::credentials).
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.login.password = Some(Secret::new(password));
         self
@@ -262,6 +265,7 @@ impl ConfigBuilder {
             mistake,
             hosts,
             login,
+            access,
             tcp,
             tls,
             target,
@@ -283,9 +287,12 @@ impl ConfigBuilder {
         check::observe(&observe)?;
         let has_network = hosts_by_discovery || hosts.iter().any(|(host, _)| !host.is_socket());
         let tls_files = tls::files(&tls, login.channel_binding, has_network)?;
+        let access = access.complete(&login, &hosts)?;
+        check::provider(access.provider.as_deref(), tls.mode() >= SslMode::Require)?;
         Ok(Config {
             names: hosts.iter().map(|(host, _)| host.clone()).collect(),
             login,
+            access,
             tcp,
             tls,
             tls_files,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{
     ConfigError, MonitorSettings, ObserveSettings, PoolSettings, TxSettings, knobs::RIVALS,
 };
-use crate::topology::HostAddr;
+use crate::{credentials::CredentialProvider, topology::HostAddr};
 
 pub(super) fn hosts(
     hosts: &[(HostAddr, Option<IpAddr>)],
@@ -165,4 +165,22 @@ pub(super) fn observe(observe: &ObserveSettings) -> Result<(), ConfigError> {
     }
     let least = Duration::from_millis(10);
     at_least("metrics_interval", &observe.metrics_interval, &least)
+}
+
+/// What a provider gives out may go over TLS only: `is_encrypted` says whether `sslmode` sees to
+/// that (`require` or more).
+pub(super) fn provider(
+    provider: Option<&dyn CredentialProvider>,
+    is_encrypted: bool,
+) -> Result<(), ConfigError> {
+    match provider {
+        Some(provider) if provider.needs_tls() && !is_encrypted => Err(ConfigError::invalid(
+            "sslmode",
+            format!(
+                "what {} gives out goes over TLS only: set it to require or more",
+                provider.name()
+            ),
+        )),
+        _ => Ok(()),
+    }
 }

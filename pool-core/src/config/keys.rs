@@ -23,12 +23,10 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("oauth_client_secret", NO_SUCH),
     ("oauth_issuer", NO_SUCH),
     ("oauth_scope", NO_SUCH),
-    ("passfile", NO_FILE),
     (
         "replication",
         "a pool has no use for replication connections",
     ),
-    ("require_auth", NO_SUCH),
     ("requirepeer", NO_SUCH),
     ("requiressl", "say `sslmode=require`"),
     ("scram_client_key", NO_SUCH),

@@ -5,10 +5,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio_postgres::config::ChannelBinding;
 
 use super::{
-    ConfigBuilder, ConfigError, Settings, UnknownTarget, check, conninfo, keys, secret::Secret,
-    value::Raw,
+    ConfigBuilder, ConfigError, Settings, UnknownTarget, check, conninfo, keys, value::Raw,
 };
 use crate::{
+    credentials::Secret,
     routing::{InOrder, Random},
     topology::HostAddr,
 };
@@ -30,6 +30,7 @@ impl ConfigBuilder {
                 "port" => ports = Some(value),
                 "user" => self.login.user = Some(value),
                 "password" => self.login.password = Some(Secret::new(value)),
+                "passfile" => self.access.passfile = Some(value.into()),
                 "dbname" => self.login.dbname = Some(value),
                 "options" => self.login.options = Some(value),
                 "application_name" => self.login.application_name = Some(value),
@@ -86,6 +87,7 @@ impl ConfigBuilder {
                     _ => return Err(expected("disable or random")),
                 });
             }
+            "require_auth" => self.access.read_require_auth(value)?,
             "channel_binding" => {
                 self.login.channel_binding = Some(match value {
                     "disable" => ChannelBinding::Disable,

@@ -1,5 +1,6 @@
 //! Settings: connection strings, builder, knobs.
 
+mod access;
 mod aws;
 mod builder;
 mod check;
@@ -15,7 +16,6 @@ mod keys;
 mod knobs;
 mod libpq;
 mod observe;
-mod secret;
 mod service;
 mod settings;
 mod tls;
@@ -25,6 +25,7 @@ use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use tokio_postgres::config::ChannelBinding;
 
+use access::Access;
 pub use builder::ConfigBuilder;
 use builder::{Login, Tcp};
 pub use data::Settings;
@@ -71,6 +72,7 @@ use crate::{
 /// - an unknown, unsupported or repeated key is an error;
 /// - in a URL, an `@` behind the hosts must be written as `%40` when there is one before them: it
 ///   may belong to a password that was not escaped;
+/// - with `require_auth` the driver's own cancel requests need TLS, and Unix sockets are refused;
 /// - `load_balance_hosts` says how readers are picked: `random` any one, `disable` the first usable
 ///   one in the list. Without it each in its turn. The writer is always the one that there is.
 #[derive(Clone, Debug)]
@@ -78,6 +80,7 @@ pub struct Config {
     names: Vec<HostAddr>,
     hosts: Vec<(HostAddr, Option<IpAddr>)>,
     login: Login,
+    access: Access,
     tcp: Tcp,
     tls: TlsSettings,
     tls_files: Option<Arc<Files>>,

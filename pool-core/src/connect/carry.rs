@@ -13,7 +13,7 @@ use crate::error::BoxError;
 
 /// A driver's error with this source. The driver lets nobody make one, so it is made to do it: it
 /// opens a connection to nowhere, with an encryption that fails for this cause.
-pub(super) async fn carry(cause: impl Into<BoxError>) -> Error {
+pub(crate) async fn carry(cause: impl Into<BoxError>) -> Error {
     let mut config = Config::new();
     config
         .user("nobody")

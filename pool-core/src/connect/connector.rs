@@ -1,4 +1,4 @@
-//! TLS over the driver's socket.
+//! What lies over the driver's socket: TLS, or nothing.
 
 use std::{
     fmt,
@@ -27,8 +27,10 @@ use tokio_rustls::{
     },
 };
 
+use super::auth_watch::Watched;
 use crate::{
-    config::{SslCertMode, SslNegotiation, TlsSettings},
+    config::{Config, SslCertMode, SslNegotiation},
+    credentials::RequireAuth,
     error::BoxError,
     tls::{self, Files, TlsError},
 };
@@ -55,18 +57,36 @@ pub struct TlsConnector {
     files: Option<Arc<Files>>,
     is_direct: bool,
     wants_request: bool,
+    /// Which ways to log in are allowed; `None`: all.
+    require_auth: Option<RequireAuth>,
+    /// Whether the socket stays as it is.
+    is_plain: bool,
     /// Whether a handshake has begun.
     began: Arc<AtomicBool>,
 }
 
 impl TlsConnector {
-    pub(crate) fn new(files: Option<&Arc<Files>>, settings: &TlsSettings) -> Self {
+    /// With TLS unless `files` has nothing for it.
+    pub(crate) fn new(files: Option<&Arc<Files>>, config: &Config) -> Self {
+        let settings = config.tls();
         Self {
             files: files.cloned(),
             is_direct: settings.ssl_negotiation == SslNegotiation::Direct,
             wants_request: settings.ssl_cert_mode == SslCertMode::Require,
+            require_auth: config.require_auth_methods().cloned(),
+            is_plain: false,
             began: Arc::default(),
         }
+    }
+
+    /// One that leaves the socket as it is, and only reads along how the server lets the client
+    /// in; `None` if there is nothing to see to.
+    pub(super) fn watching(&self) -> Option<Self> {
+        self.require_auth.is_some().then(|| Self {
+            is_plain: true,
+            began: Arc::default(),
+            ..self.clone()
+        })
     }
 
     /// Whether a server was found to speak TLS.
@@ -82,7 +102,7 @@ impl fmt::Debug for TlsConnector {
 }
 
 impl MakeTlsConnect<Socket> for TlsConnector {
-    type Stream = TlsStream;
+    type Stream = Watched<Secured>;
     type TlsConnect = Handshake;
     type Error = std::convert::Infallible;
 
@@ -103,13 +123,20 @@ pub struct Handshake {
 }
 
 impl TlsConnect<Socket> for Handshake {
-    type Stream = TlsStream;
+    type Stream = Watched<Secured>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TlsStream, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Watched<Secured>, BoxError>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         self.connector.began.store(true, Ordering::Release);
-        Box::pin(self.run(socket))
+        Box::pin(async {
+            let require_auth = self.connector.require_auth.clone();
+            let stream = match self.connector.is_plain {
+                true => Secured::Plain(socket),
+                false => Secured::Tls(Box::new(self.run(socket).await?)),
+            };
+            Ok(Watched::new(stream, require_auth))
+        })
     }
 }
 
@@ -186,6 +213,83 @@ impl ResolvesClientCert for Noting {
 
     fn has_certs(&self) -> bool {
         self.resolver.has_certs()
+    }
+}
+
+/// A connection, encrypted or not.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "the driver's trait makes it public")]
+pub enum Secured {
+    /// The socket as it is.
+    Plain(Socket),
+    /// TLS over it. Apart, since it is large, and most of its state is seldom touched.
+    Tls(Box<TlsStream>),
+}
+
+impl tokio_postgres::tls::TlsStream for Secured {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self {
+            Self::Plain(_) => ChannelBinding::none(),
+            Self::Tls(stream) => stream.channel_binding(),
+        }
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 

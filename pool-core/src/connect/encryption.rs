@@ -4,7 +4,10 @@
 
 use std::{error::Error as _, io};
 
-use tokio_postgres::{Client, Config as Driver, Error, config::SslMode as DriverMode};
+use tokio_postgres::{
+    Client, Config as Driver, Error,
+    config::{SslMode as DriverMode, SslNegotiation},
+};
 
 use super::{Wire, carry::carry, connector, connector::TlsConnector};
 use crate::{
@@ -23,11 +26,11 @@ type Opened = Result<(Client, Wire), Error>;
 /// after any error of the server; a wrong password is not sent twice here.
 pub(super) async fn connect(config: &Config, host: &HostAddr, driver: Driver) -> Opened {
     let Some(files) = config.tls_files().filter(|_| !host.is_socket()) else {
-        let connector = TlsConnector::new(None, config.tls());
+        let connector = TlsConnector::new(None, config);
         return plain(driver, &connector).await;
     };
     files.refresh().await;
-    let connector = TlsConnector::new(Some(files), config.tls());
+    let connector = TlsConnector::new(Some(files), config);
     match config.ssl_mode() {
         SslMode::Disable => plain(driver, &connector).await,
         mode if config.requires_channel_binding() && mode < SslMode::Require => {
@@ -57,11 +60,24 @@ pub(super) async fn connect(config: &Config, host: &HostAddr, driver: Driver) ->
 }
 
 async fn plain(mut driver: Driver, connector: &TlsConnector) -> Opened {
+    if let Some(watching) = connector.watching() {
+        // So the driver asks at once for what lies over the socket, and sends nothing of TLS.
+        driver.ssl_mode(DriverMode::Require);
+        driver.ssl_negotiation(SslNegotiation::Direct);
+        return driver.connect(watching).await;
+    }
     driver.ssl_mode(DriverMode::Disable);
     driver.connect(connector.clone()).await
 }
 
 async fn preferring(mut driver: Driver, connector: &TlsConnector) -> Opened {
+    if connector.watching().is_some() {
+        // The driver would go on over the bare socket, where nothing can be read along.
+        return match encrypted(driver.clone(), connector, "require_auth").await {
+            Err(_) if !connector.began() => plain(driver, connector).await,
+            opened => opened,
+        };
+    }
     driver.ssl_mode(DriverMode::Prefer);
     driver.connect(connector.clone()).await
 }

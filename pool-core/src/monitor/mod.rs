@@ -7,6 +7,7 @@
 
 mod cluster;
 mod discoverer;
+mod login;
 mod probe;
 mod prober;
 mod pulse;

@@ -8,8 +8,9 @@ use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 
 use crate::{
     config::Config,
+    connect::Login,
     failover::{Answer, Failure},
-    session::{Session, failure},
+    session::{NotOpened, Session, failure},
     topology::{HostAddr, Lsn, Term},
 };
 
@@ -82,10 +83,12 @@ impl Probe {
     pub(super) async fn open(
         config: &Config,
         host: &HostAddr,
+        login: &Login,
         limit: Duration,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, NotOpened> {
         let opening = async {
-            let mut session = Session::open(config, host, APPLICATION_NAME, limit).await?;
+            let opening = Session::open_as(config, host, APPLICATION_NAME, login, limit);
+            let mut session = opening.await?;
             // Neither can change while the server runs, so once a connection is enough. The second
             // may be denied, and must not take the first along: two requests, sent together.
             let (kind, identity) = session
@@ -107,7 +110,7 @@ impl Probe {
                     .map(|id| u64::from_ne_bytes(id.to_ne_bytes()))
                     .filter(|_| !aurora),
                 Err(Failure::Denied(_)) => None,
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(failure.into()),
             };
             let probe = if aurora { AURORA } else { PROBE };
             let statement = session.ask(|client| client.prepare(probe)).await?;
@@ -122,9 +125,7 @@ impl Probe {
         };
         match timeout(limit, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(Failure::Unreachable(format!(
-                "no session within {limit:.1?}"
-            ))),
+            Err(_) => Err(Failure::Unreachable(format!("no session within {limit:.1?}")).into()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,9 +18,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 
-use super::probe::Probe;
+use super::{login::Logins, probe::Probe};
 use crate::{
     config::Config,
+    connect::Login,
+    credentials::CredentialError,
     failover::{Answer, Failure, Pace},
     topology::HostAddr,
 };
@@ -62,17 +64,28 @@ pub(super) struct Prober {
     pub(super) findings: mpsc::Sender<Finding>,
 }
 
+/// What a fresh connection logs in with.
+#[derive(Clone, Copy)]
+struct Access<'a> {
+    login: Result<&'a Login, &'a CredentialError>,
+    /// Set when the host refuses it.
+    refused: &'a AtomicBool,
+}
+
 impl Prober {
     /// Probes the host until the worker is gone.
     pub(super) async fn run(mut self) {
         let mut session = None;
+        let mut logins = Logins::default();
         let mut number = 0;
         let mut patience = FIRST_ATTEMPT;
         loop {
             number += 1;
             let begun = Instant::now();
             self.bell.begun.store(number, Ordering::Release);
-            let result = self.probe(&mut session, number, patience).await;
+            let result = self
+                .probe(&mut session, &mut logins, number, patience)
+                .await;
             patience = match result {
                 Err(Failure::Silent) => (patience * 2).min(self.config.pool().connect_timeout),
                 _ => FIRST_ATTEMPT,
@@ -94,7 +107,11 @@ impl Prober {
             }
             // The connection may have been silent, and not the host: who gives a host up must have
             // asked for as long over another one.
-            if !is_silent && self.rest(&mut session, begun, spacing).await.is_err() {
+            if is_silent {
+                continue;
+            }
+            let resting = self.rest(&mut session, &mut logins, begun, spacing);
+            if resting.await.is_err() {
                 return;
             }
         }
@@ -105,20 +122,50 @@ impl Prober {
     async fn probe(
         &self,
         session: &mut Option<Probe>,
+        logins: &mut Logins,
+        number: u64,
+        patience: Duration,
+    ) -> Result<Answer, Failure> {
+        let missing = matches!(self.pace.borrow().0, Pace::Urgent { .. });
+        let renew = session.as_ref().is_none_or(|old| old.is_old(missing));
+        // Before the probe: a provider that keeps us waiting is no silence of the host.
+        let login = match renew {
+            true => {
+                let must = session.is_none();
+                logins.get(&self.config, &self.host, must).await
+            }
+            false => logins.last().ok_or_else(Logins::none),
+        };
+        let refused = AtomicBool::new(false);
+        let access = Access {
+            login: login.as_ref(),
+            refused: &refused,
+        };
+        let asked = self.ask(session, renew, access, number, patience).await;
+        if let (true, Ok(login)) = (refused.into_inner(), login) {
+            logins.refused(login);
+        }
+        asked
+    }
+
+    async fn ask(
+        &self,
+        session: &mut Option<Probe>,
+        renew: bool,
+        access: Access<'_>,
         number: u64,
         patience: Duration,
     ) -> Result<Answer, Failure> {
         let open = session.take();
-        let missing = matches!(self.pace.borrow().0, Pace::Urgent { .. });
         let patience = match open {
             Some(_) => patience + self.config.pool().connect_timeout,
             None => patience,
         };
         let asking = async {
             match open {
-                Some(old) if old.is_old(missing) => self.renew(old).await,
-                Some(old) => self.ask_again(old).await,
-                None => self.ask_anew().await,
+                Some(old) if renew => self.renew(old, access).await,
+                Some(old) => self.ask_again(old, access).await,
+                None => self.ask_anew(access).await,
             }
         };
         let mut asking = pin!(asking);
@@ -157,10 +204,14 @@ impl Prober {
     /// Asks over the open connection. If that is silent for long, also over a fresh one: a
     /// connection that was cut off by the network never answers again, while a slow host may need
     /// longer for a fresh one than for the answer that it owes.
-    async fn ask_again(&self, mut old: Probe) -> Result<(Probe, Answer), Failure> {
+    async fn ask_again(
+        &self,
+        mut old: Probe,
+        access: Access<'_>,
+    ) -> Result<(Probe, Answer), Failure> {
         let fresh = async {
             sleep(FIRST_ATTEMPT).await;
-            self.ask_anew().await
+            self.ask_anew(access).await
         };
         let asked = tokio::select! {
             biased;
@@ -171,15 +222,15 @@ impl Prober {
             Ok(answer) => Ok((old, answer)),
             Err(denied @ Failure::Denied(_)) => Err(denied),
             // The connection broke; whether the host did, only a new one can tell.
-            Err(_) => self.ask_anew().await,
+            Err(_) => self.ask_anew(access).await,
         }
     }
 
     /// Asks over a fresh connection. Where none can be had, because the name is not resolved for
     /// instance, the server that the open one leads to is still the one that the pools' connections
     /// lead to, and as long as it answers there is no reason to give it up.
-    async fn renew(&self, mut old: Probe) -> Result<(Probe, Answer), Failure> {
-        let mut fresh = pin!(self.ask_anew());
+    async fn renew(&self, mut old: Probe, access: Access<'_>) -> Result<(Probe, Answer), Failure> {
+        let mut fresh = pin!(self.ask_anew(access));
         let enough = self.config.monitor().suspect_after / 2;
         let problem = match timeout(enough, fresh.as_mut()).await {
             Ok(Err(problem @ (Failure::Denied(_) | Failure::Unreachable(_)))) => Some(problem),
@@ -200,9 +251,16 @@ impl Prober {
         }
     }
 
-    async fn ask_anew(&self) -> Result<(Probe, Answer), Failure> {
+    async fn ask_anew(&self, access: Access<'_>) -> Result<(Probe, Answer), Failure> {
         let limit = self.config.pool().connect_timeout;
-        let mut new = Probe::open(&self.config, &self.host, limit).await?;
+        let login = access
+            .login
+            .map_err(|error| Failure::Denied(error.to_string()))?;
+        let opened = Probe::open(&self.config, &self.host, login, limit).await;
+        let mut new = opened.map_err(|not| {
+            access.refused.fetch_or(not.is_rejection, Ordering::Relaxed);
+            not.failure
+        })?;
         let answer = new.ask().await?;
         Ok((new, answer))
     }
@@ -212,6 +270,7 @@ impl Prober {
     async fn rest(
         &mut self,
         session: &mut Option<Probe>,
+        logins: &mut Logins,
         begun: Instant,
         spacing: Duration,
     ) -> Result<(), watch::error::RecvError> {
@@ -230,6 +289,7 @@ impl Prober {
             tokio::select! {
                 biased;
                 () = ended => *session = None,
+                () = logins.proceed() => continue,
                 () = self.bell.ring.notified() => {}
                 () = sleep_until(due) => return Ok(()),
                 changed = self.pace.changed() => {

@@ -14,6 +14,7 @@ use tokio_postgres::{
 };
 use tracing::Instrument as _;
 
+use super::refusal::Refusal;
 use crate::{
     connect::{self, OpenError, Wire},
     failover::Report,
@@ -92,6 +93,10 @@ async fn open_admitted(generation: &Arc<Generation>) -> Result<(Client, JoinHand
             }
             return Err(error);
         }
+        Ok(Err(OpenError::Credentials(error))) => {
+            return Err(Refusal::from(error).into_driver().await);
+        }
+        Ok(Err(OpenError::Auth(error))) => return Err(Refusal::from(error).into_driver().await),
         Err(_) => {
             generation.report(Report::Slow);
             return Err(refused(

@@ -10,9 +10,9 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType, Timeouts,
 };
 
-use super::connect::HostConnect;
+use super::{connect::HostConnect, refusal::Refusal};
 use crate::{
-    error::{Disposition, TxPhase, tls_error},
+    error::{BoxError, Disposition, TxPhase, tls_error},
     pool::{Driver, Generation, GetError, PoolCounts},
 };
 
@@ -94,9 +94,19 @@ impl Driver for Native {
     }
 
     fn is_curable(error: &Self::Error) -> bool {
+        if let Some(refusal) = Refusal::of_driver(error) {
+            return !refusal.is_permanent();
+        }
         match error.code() {
             Some(_) => Disposition::of_driver(error, TxPhase::NotSent) != Disposition::Fail,
             None => tls_error(error).is_none() && !is_configuration(error),
+        }
+    }
+
+    fn into_source(error: Self::Error) -> BoxError {
+        match Refusal::of_driver(&error) {
+            Some(refusal) => refusal.clone().into_source(),
+            None => Box::new(error),
         }
     }
 }

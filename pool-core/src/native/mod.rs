@@ -9,6 +9,7 @@ mod follow;
 mod in_doubt;
 mod lease;
 mod pool;
+mod refusal;
 mod resolve;
 mod run_tx;
 mod session;

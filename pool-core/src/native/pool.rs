@@ -220,7 +220,7 @@ impl Pool {
     #[must_use]
     pub fn tls_connector(&self) -> TlsConnector {
         let config = self.cluster().config();
-        TlsConnector::new(config.tls_files(), config.tls())
+        TlsConnector::new(config.tls_files(), config)
     }
 
     /// The cluster behind the pool: topology, events, other pools.

@@ -271,10 +271,12 @@ impl<D: Driver> SubPools<D> {
         if !D::is_curable(&error) {
             return Err(Error::Connect(Box::new(ConnectError {
                 host: generation.host().clone(),
-                source: Box::new(error),
+                source: D::into_source(error),
             })));
         }
-        trouble.last = Some(generation.take_failure().unwrap_or_else(|| Box::new(error)));
+        trouble.last = generation
+            .take_failure()
+            .or_else(|| Some(D::into_source(error)));
         let deadline = clock.deadline();
         let left = deadline.saturating_duration_since(Instant::now());
         tokio::select! {

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, sync::Arc};
 
 use super::{Generation, PoolCounts};
+use crate::error::BoxError;
 
 /// A driver's own pool, seen from the logic that decides which host it serves.
 ///
@@ -43,6 +44,11 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
     /// Whether waiting may cure a failure to connect.
     fn is_curable(error: &Self::Error) -> bool;
+
+    /// What the application is shown of it.
+    fn into_source(error: Self::Error) -> BoxError {
+        Box::new(error)
+    }
 }
 
 /// Why a driver's pool gave no connection.

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 
 use crate::{
     config::Config,
-    connect::{self, OpenError, Wire},
+    connect::{self, Login, OpenError, Wire},
     error::{in_words, is_connection_loss},
     failover::Failure,
     topology::HostAddr,
@@ -32,12 +32,37 @@ impl Session {
         name: &str,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        match timeout(limit, connect::open(config, host, Some(name))).await {
+        let opened = Self::within(limit, connect::open(config, host, Some(name))).await;
+        opened.map_err(|error| error.failure)
+    }
+
+    /// The same with credentials at hand.
+    pub(crate) async fn open_as(
+        config: &Config,
+        host: &HostAddr,
+        name: &str,
+        login: &Login,
+        limit: Duration,
+    ) -> Result<Self, NotOpened> {
+        let opening = connect::open_as(config, host, Some(name), login);
+        Self::within(limit, opening).await
+    }
+
+    async fn within(
+        limit: Duration,
+        opening: impl Future<Output = Result<(Client, Wire), OpenError>>,
+    ) -> Result<Self, NotOpened> {
+        match timeout(limit, opening).await {
             Ok(Ok((client, connection))) => Ok(Self { client, connection }),
-            Ok(Err(OpenError::Driver(error))) => Err(failure(&error)),
-            Err(_) => Err(Failure::Unreachable(format!(
-                "no session within {limit:.1?}"
-            ))),
+            Ok(Err(error)) => Err(NotOpened {
+                is_rejection: error.is_rejection(),
+                failure: match error {
+                    OpenError::Driver(error) => failure(&error),
+                    // The host may be as well as ever.
+                    error => Failure::Denied(error.to_string()),
+                },
+            }),
+            Err(_) => Err(Failure::Unreachable(format!("no session within {limit:.1?}")).into()),
         }
     }
 
@@ -79,6 +104,23 @@ impl Session {
     /// Nothing is lost when the future is dropped.
     pub(crate) async fn ended(&mut self) {
         while let Some(Ok(_)) = poll_fn(|cx| self.connection.poll_message(cx)).await {}
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(crate) struct NotOpened {
+    pub(crate) failure: Failure,
+    /// Whether the host refused the credentials: others may be better.
+    pub(crate) is_rejection: bool,
+}
+
+impl From<Failure> for NotOpened {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            is_rejection: false,
+        }
     }
 }
 

@@ -71,6 +71,7 @@ fn each_key_of_libpq_is_what_a_connection_string_makes_of_it() {
             "channel_binding" => "disable",
             "client_encoding" => "UTF8",
             "load_balance_hosts" => "disable",
+            "require_auth" => "scram-sha-256",
             "ssl_max_protocol_version" | "ssl_min_protocol_version" => "TLSv1.3",
             "sslcertmode" | "sslmode" => "disable",
             "sslnegotiation" => "postgres",
