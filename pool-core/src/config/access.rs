@@ -40,8 +40,8 @@ impl ConfigBuilder {
     ///
     /// Without it a server, or whoever poses as it, may ask for the password as it is.
     ///
-    /// Two things do not work with it: Unix sockets, and the driver's own
-    /// [`CancelToken::cancel_query`](tokio_postgres::CancelToken::cancel_query) with `NoTls`.
+    /// Two things do not work with it: Unix sockets, and without TLS the driver's own
+    /// [`CancelToken::cancel_query`](tokio_postgres::CancelToken::cancel_query).
     pub fn require_auth(mut self, methods: &str) -> Self {
         if let Err(mistake) = self.access.read_require_auth(methods) {
             self.mistake.get_or_insert(mistake);

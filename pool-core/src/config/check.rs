@@ -184,3 +184,37 @@ pub(super) fn provider(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{CredentialRequest, PasswordFile, Providing};
+
+    #[derive(Debug)]
+    struct OverTls;
+
+    impl CredentialProvider for OverTls {
+        fn name(&self) -> &str {
+            "a token"
+        }
+
+        fn provide<'a>(&'a self, _: &'a CredentialRequest) -> Providing<'a> {
+            unimplemented!("it is never asked")
+        }
+
+        fn needs_tls(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_goes_over_tls_only_needs_an_sslmode_that_encrypts() {
+        let plain = PasswordFile::new("/x");
+        assert_eq!(provider(None, false), Ok(()));
+        assert_eq!(provider(Some(&plain), false), Ok(()));
+        assert_eq!(provider(Some(&OverTls), true), Ok(()));
+        let error = provider(Some(&OverTls), false).unwrap_err();
+        assert_eq!(error.key(), "sslmode");
+        assert!(error.to_string().contains("a token"), "{error}");
+    }
+}

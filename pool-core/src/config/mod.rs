@@ -72,7 +72,8 @@ use crate::{
 /// - an unknown, unsupported or repeated key is an error;
 /// - in a URL, an `@` behind the hosts must be written as `%40` when there is one before them: it
 ///   may belong to a password that was not escaped;
-/// - with `require_auth` the driver's own cancel requests need TLS, and Unix sockets are refused;
+/// - `require_auth` is refused with a Unix socket, and without TLS the driver's own cancel requests
+///   do not work with it;
 /// - `load_balance_hosts` says how readers are picked: `random` any one, `disable` the first usable
 ///   one in the list. Without it each in its turn. The writer is always the one that there is.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
 //! - [TLS](tls) What each `sslmode` protects from, what is checked, and when certificates are
 //!   renewed.
+//! - [Credentials](credentials) Where passwords come from, and what a rotation does.
 //! - [The options of the AWS drivers](aws) Each with what it is here.
 //! - [Configuration](configuration) Every setting, in code, files, URLs and the environment.
 //! - [Running leadpool in production](production) A checklist, and a full configuration.
@@ -52,6 +53,10 @@ pub mod observability {
 
 pub mod tls {
     #![doc = include_str!("tls.md")]
+}
+
+pub mod credentials {
+    #![doc = include_str!("credentials.md")]
 }
 
 pub mod aws {

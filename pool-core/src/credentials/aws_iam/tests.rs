@@ -37,32 +37,43 @@ fn signatures_are_those_of_the_published_suite() {
         valid: Duration::from_secs(3600),
     };
     let letters = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let session = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
     let cases = [
         (
             "get-vanilla-query",
             String::new(),
+            None,
             "e93c787ed7f371d5c6b165c1b38ede9550f4dce4144713e844b25b7192d3865d",
         ),
         (
             "get-vanilla-query-order-key-case",
             "?Param2=value2&Param1=value1".to_owned(),
+            None,
             "86012e2c9ad4d77369f5d81c11f75158aae4f895a085212cc6d3f923d300bed5",
         ),
         (
             "get-vanilla-query-unreserved",
             format!("?{letters}={letters}"),
+            None,
             "8e76a88a7433637b12778d5592799b29ad21ecd6cf6325051c21d86f0acda2bf",
         ),
         (
             "get-vanilla-utf8-query",
             "?%E1%88%B4=bar".to_owned(),
+            None,
             "0bdd809b1519ac4f0c1dc3540e2cc46bd0c7f778eda408b2ebf3b913d21ff600",
         ),
+        (
+            "get-vanilla-with-session-token",
+            String::new(),
+            Some(session),
+            "7ff2b50b376cb4d151970630573d6291dc128cc5c2a12ffb237f73cc53f67b6c",
+        ),
     ];
-    for (name, query, signature) in cases {
+    for (name, query, session, signature) in cases {
         let key = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
         let url = format!("https://example.amazonaws.com/{query}");
-        let identity = identity("AKIDEXAMPLE", key, None);
+        let identity = identity("AKIDEXAMPLE", key, session);
         let signed = signing.presign(url.clone(), identity, at(SUITE)).unwrap();
         assert!(signed.starts_with(&url), "{name}: {signed}");
         assert!(
