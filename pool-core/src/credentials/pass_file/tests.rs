@@ -1,5 +1,7 @@
 //! What a line fits, and which files are read.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn found(text: &str, [host, port, dbname, user]: [&str; 4]) -> Option<String> {
@@ -106,4 +108,27 @@ fn a_file_that_others_may_read_is_refused_by_its_name() {
     assert!(!file.find(&entry).unwrap_err().is_permanent());
     let folder = PassFile::new(env::temp_dir());
     assert!(folder.find(&entry).unwrap_err().is_permanent());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[a*:#\\\\\r\né]{0,60}") {
+        let _found = found(&text, ["a", "1", "a", "a"]);
+    }
+
+    #[test]
+    fn what_is_escaped_is_found_again(
+        host in "[a-z.:]{1,10}",
+        dbname in "[^\0\r\n]{1,10}",
+        user in "[^\0\r\n]{1,10}",
+        password in "[^\0\r\n]{1,10}",
+    ) {
+        let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+        let line = format!(
+            "{}:5432:{}:{}:{}",
+            escape(&host), escape(&dbname), escape(&user), escape(&password)
+        );
+        let found = found(&line, [&host, "5432", &dbname, &user]);
+        prop_assert_eq!(found, Some(password));
+    }
 }
