@@ -107,7 +107,9 @@ async fn log_in(mut stream: TcpStream, server: Server, log: &Sent) -> io::Result
 }
 
 fn config(host: &HostAddr, options: &str) -> crate::config::ConfigBuilder {
-    Config::builder(&format!("postgres://app@{host}/shop?{options}"))
+    Config::builder(&format!(
+        "postgres://app@{host}/shop?sslmode=disable&{options}"
+    ))
 }
 
 /// A provider that says one password after the other, the last one for ever; it counts.
