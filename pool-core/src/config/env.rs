@@ -256,6 +256,9 @@ impl Env {
         match self.0.get(name).filter(|value| !value.is_empty()) {
             None => Ok(None),
             Some(value) => match value.to_str() {
+                Some(text) if text.contains('\0') => {
+                    Err(ConfigError::invalid(name, "can't hold a zero byte"))
+                }
                 Some(text) => Ok(Some(text.to_owned())),
                 None => Err(ConfigError::invalid(name, "is not UTF-8")),
             },

@@ -123,6 +123,10 @@ const ENVIRONMENTS: &[(&[(&str, &str)], Expected)] = &[
         Ok(&[("host", "db1")]),
     ),
     // Errors name the variable.
+    (
+        &[("PGHOST", "db1"), ("PGTZ", "UTC\0")],
+        Err(("PGTZ", "zero byte")),
+    ),
     (&[("PGUSER", "app")], Err(("host", "at least one host"))),
     (
         &[("PGHOST", "db1"), ("PGPORT", "x")],
