@@ -21,6 +21,11 @@ fn one_by_one(criterion: &mut Criterion) {
             .to_async(&runtime)
             .iter(async || drop(rivals.leadpool.get().await.unwrap()));
     });
+    group.bench_function("leadpool_recorded", |bencher| {
+        bencher
+            .to_async(&runtime)
+            .iter(async || drop(rivals.recorded.get().await.unwrap()));
+    });
     // A reader is chosen among the standbys first.
     runtime.block_on(async { drop(rivals.leadpool.reader().await.unwrap()) });
     group.bench_function("leadpool_reader", |bencher| {

@@ -2,6 +2,7 @@
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
 use leadpool_testkit::Cluster as Servers;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio_postgres::NoTls;
 
 /// A running cluster and a pool of each kind on its primary.
@@ -10,6 +11,8 @@ use tokio_postgres::NoTls;
 pub struct Rivals {
     /// The pool under test, with default settings.
     pub leadpool: leadpool::Pool,
+    /// The same, with a recorder that keeps its metrics.
+    pub recorded: leadpool::Pool,
     /// A plain pool of the same size, which also checks nothing on checkout.
     pub bare: deadpool_postgres::Pool,
     /// Ends with this.
@@ -29,6 +32,11 @@ impl Rivals {
             .batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, n bigint)")
             .await?;
         let leadpool = leadpool::Pool::connect(&servers.url()).await?;
+        let recorded = leadpool::Pool::connect(&servers.url()).await?;
+        // The counters of a checkout are bound when the pool is made.
+        let recorder = DebuggingRecorder::new();
+        let recorded =
+            metrics::with_local_recorder(&recorder, || leadpool::Pool::new(recorded.cluster()));
         let host: tokio_postgres::Config = servers.host_url(0)?.parse()?;
         let config = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
@@ -38,9 +46,17 @@ impl Rivals {
             .runtime(Runtime::Tokio1)
             .build()?;
         drop(leadpool.get().await?);
+        drop(recorded.get().await?);
+        drop(recorded.get().await?);
+        let is_seen = |value: &DebugValue| matches!(value, DebugValue::Counter(1));
+        let series = recorder.snapshotter().snapshot().into_vec();
+        if !series.iter().any(|(.., value)| is_seen(value)) {
+            return Err("the recorder has seen no checkout of an idle connection".into());
+        }
         drop(bare.get().await?);
         Ok(Self {
             leadpool,
+            recorded,
             bare,
             servers,
         })
