@@ -25,9 +25,9 @@ impl Silence {
     /// A probe waits for its answer, for `waited` by now.
     pub(super) fn waiting(&mut self, now: Duration, waited: Duration) {
         self.unproven(now);
-        let since = now.saturating_sub(waited);
-        self.mute_since
-            .get_or_insert_with(|| self.last_sign.map_or(since, |sign| sign.max(since)));
+        let heard = self.last_sign.unwrap_or_default();
+        let since = now.saturating_sub(waited).max(heard);
+        self.mute_since.get_or_insert(since);
     }
 
     /// A probe failed on the way: it proves neither life nor death, and did not wait either.
