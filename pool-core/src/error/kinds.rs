@@ -97,6 +97,8 @@ pub enum Error {
         elapsed: Duration,
         /// How many attempts were begun.
         attempts: u32,
+        /// What was last seen on the host of the attempt that it ended.
+        seen: Option<String>,
         /// What ended the last attempt before, if there was one.
         source: Option<Box<Self>>,
     },
@@ -246,12 +248,18 @@ impl fmt::Display for Error {
                  drop it before the closure returns",
             ),
             Self::TxDeadline {
-                elapsed, attempts, ..
-            } => write!(
-                f,
-                "the transaction's deadline passed after {elapsed:.1?} and {attempts} attempts; \
-                 nothing was committed"
-            ),
+                elapsed,
+                attempts,
+                seen,
+                ..
+            } => {
+                write!(
+                    f,
+                    "the transaction's deadline passed after {elapsed:.1?} and {attempts} \
+                     attempts; nothing was committed"
+                )?;
+                seen.iter().try_for_each(|seen| write!(f, "; seen: {seen}"))
+            }
             Self::RetriesExhausted {
                 attempts,
                 budget: false,
@@ -330,7 +338,7 @@ pub struct NoHost {
     pub target: Target,
     /// How long it waited.
     pub waited: Duration,
-    /// One line a host: what was last seen there.
+    /// One line a host: what was last seen there; and one for the last attempt to connect.
     pub seen: Vec<String>,
     pub(crate) source: Option<BoxError>,
 }

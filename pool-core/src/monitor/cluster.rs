@@ -300,6 +300,11 @@ impl Cluster {
                 .hosts()
                 .iter()
                 .map(crate::topology::HostView::describe)
+                .chain(
+                    source
+                        .as_ref()
+                        .map(|error| format!("last attempt: {error}")),
+                )
                 .collect(),
             source,
         }))

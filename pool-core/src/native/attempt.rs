@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::Client;
+use deadpool_postgres::ClientWrapper;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{SimpleQueryStream, error::SqlState};
@@ -22,6 +22,7 @@ use crate::{
     error::{Disposition, Error, TxPhase, driver_error, is_connection_loss},
     failover::Report,
     pool::{Generation, SubPools},
+    topology::HostView,
     tx::{self, Failure, Options},
 };
 
@@ -141,7 +142,10 @@ pub(super) fn roll_back(lease: Arc<Lease>) {
 }
 
 /// Sends a simple query at once and gives back the stream of its answers.
-pub(super) fn send(client: &Client, sql: &str) -> Result<SimpleQueryStream, tokio_postgres::Error> {
+pub(super) fn send(
+    client: &ClientWrapper,
+    sql: &str,
+) -> Result<SimpleQueryStream, tokio_postgres::Error> {
     // The driver sends in the first poll and never waits; a future that is not ready after it
     // would be a change of its design, taken for a lost connection.
     client
@@ -249,9 +253,12 @@ impl Attempt<'_> {
 
     /// The runner fills in what only it knows.
     fn out_of_time(&self) -> Error {
+        let host = self.generation.host();
+        let topology = self.pools.cluster().topology();
         Error::TxDeadline {
             elapsed: Duration::ZERO,
             attempts: self.number,
+            seen: topology.host(host).map(HostView::describe),
             source: None,
         }
     }

@@ -247,11 +247,12 @@ impl<D: Driver> SubPools<D> {
                         waiting: counts.waiting.max(1),
                     })))
                 } else {
-                    let source = sub_pool
-                        .generation
+                    let generation = &sub_pool.generation;
+                    let source = generation
                         .take_failure()
-                        .or_else(|| trouble.last.take());
-                    Err(self.cluster.no_host(target, clock.elapsed(), source))
+                        .or_else(|| trouble.last.take())
+                        .unwrap_or_else(|| no_session(generation, clock.elapsed()));
+                    Err(self.cluster.no_host(target, clock.elapsed(), Some(source)))
                 }
             }
         }
@@ -311,6 +312,11 @@ impl<D: Driver> SubPools<D> {
         }
         self.abort();
     }
+}
+
+/// It is still being opened: the host says nothing, or not enough.
+fn no_session(generation: &Generation, waited: Duration) -> BoxError {
+    format!("{} gave no session within {waited:.1?}", generation.host()).into()
 }
 
 /// The deadline of a checkout; the clock is read only once something has to wait.

@@ -66,9 +66,10 @@ where
             }
             Err(failure) => failure,
         };
-        let out_of_time = |source| Error::TxDeadline {
+        let out_of_time = |seen, source| Error::TxDeadline {
             elapsed: begun.elapsed(),
             attempts: number,
+            seen,
             source,
         };
         let reason = match failure.disposition {
@@ -77,7 +78,7 @@ where
             Disposition::CheckRole if was_demoted(&failure, deadline).await => RetryReason::Refused,
             Disposition::Fail | Disposition::Resolve | Disposition::CheckRole => {
                 return Err(match failure.error {
-                    Error::TxDeadline { .. } => out_of_time(last),
+                    Error::TxDeadline { seen, .. } => out_of_time(seen, last),
                     error => error,
                 });
             }
@@ -94,7 +95,7 @@ where
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if !is_spent && left <= pause.saturating_add(needed) {
-            return Err(out_of_time(Some(Box::new(failure.error))));
+            return Err(out_of_time(None, Some(Box::new(failure.error))));
         }
         if is_spent || !budget.withdraw() {
             return Err(Error::RetriesExhausted {

@@ -9,6 +9,8 @@
 
 mod gone;
 mod living;
+mod phases;
+mod stalling;
 #[path = "../cluster/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of the cluster")]
 mod support;
