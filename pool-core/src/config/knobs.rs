@@ -56,6 +56,7 @@ macro_rules! every_knob {
                     checkout_timeout: Duration,
                     connect_timeout: Duration,
                     max_concurrent_connects: usize,
+                    statement_timeout: Option<Duration>,
                     startup_timeout: Duration,
                     lazy: bool,
                 }

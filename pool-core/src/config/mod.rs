@@ -15,6 +15,7 @@ mod host_pattern;
 mod keys;
 mod knobs;
 mod libpq;
+mod milliseconds;
 mod observe;
 mod service;
 mod settings;
@@ -32,6 +33,7 @@ pub use data::Settings;
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
 pub(crate) use libpq::hosts_of_conninfo;
+pub(crate) use milliseconds::Milliseconds;
 pub use observe::ObserveSettings;
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
@@ -208,6 +210,16 @@ impl Config {
         let weight = settings.weights.iter().find(|(addr, _)| *addr == host.addr);
         if let Some((_, weight)) = weight {
             host.weight = Some(*weight);
+        }
+    }
+
+    /// Adds what is meant for the application's connections only, as options of the start-up
+    /// message: they cost no round trip, and are what `RESET` goes back to.
+    pub(crate) fn limit_statements(&self, driver: &mut tokio_postgres::Config) {
+        if let Some(limit) = self.pool.statement_timeout {
+            let given = driver.get_options().unwrap_or_default();
+            let limit = Milliseconds::from(limit);
+            driver.options(format!("{given} -c statement_timeout={limit}").trim_start());
         }
     }
 

@@ -78,6 +78,16 @@ pub struct PoolSettings {
     /// Default 8: enough to fill a pool of 16 in two round trips, few enough that a thousand
     /// instances do not fork a new primary to death.
     pub max_concurrent_connects: usize,
+    /// How long each statement may take before the server ends it with 57014.
+    ///
+    /// Sent with the start-up message, so it costs nothing; behind a pooler that refuses options
+    /// there, leave it out. A checkout ([`CheckoutOptions`](crate::CheckoutOptions::statement_timeout))
+    /// and a transaction ([`TxBuilder`](crate::TxBuilder::statement_timeout)) may have another one.
+    /// COMMIT in `run_tx` is exempt: to end its wait for a standby is not to undo it. The monitor's
+    /// own connections have none. Part of a millisecond counts as one; zero is no limit, also where
+    /// server or role have one. Default `None`: what server and role say, since only the
+    /// application knows how long its reports take.
+    pub statement_timeout: Option<Duration>,
     /// How long `connect` waits for the first usable host.
     ///
     /// Of no effect with [`lazy`](Self::lazy). Greater than 0. Default 30 s, as
@@ -98,6 +108,7 @@ impl Default for PoolSettings {
             checkout_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             max_concurrent_connects: 8,
+            statement_timeout: None,
             startup_timeout: Duration::from_secs(30),
             lazy: false,
         }

@@ -25,7 +25,8 @@ use crate::{
 pub(crate) type Wire = Connection<Socket, Watched<Secured>>;
 
 /// Opens a connection to one host, as the configuration says; `name` is what `pg_stat_activity`
-/// shows in place of the application's. Without a deadline: the caller has one.
+/// shows in place of the application's, for connections of leadpool's own. Without a deadline: the
+/// caller has one.
 ///
 /// The provider of credentials is asked first, and once more when the host refuses what it said.
 ///
@@ -68,8 +69,11 @@ pub(crate) async fn open_as(
     login: &Login,
 ) -> Result<(Client, Wire), OpenError> {
     let mut driver = config.driver_config(host);
-    if let Some(name) = name {
-        driver.application_name(name);
+    match name {
+        Some(name) => {
+            driver.application_name(name);
+        }
+        None => config.limit_statements(&mut driver),
     }
     login.fill_in(&mut driver);
     let connected = encryption::connect(config, host, driver).await;

@@ -1,5 +1,6 @@
 //! What can go wrong, with the state that explains it.
 
+mod cancelled;
 mod classify;
 mod kinds;
 mod sqlstate;

@@ -28,6 +28,9 @@ use crate::{
 /// the second it gives another value than [`SIGN`], and also if the closure has committed and begun
 /// anew, since SET LOCAL ends with its transaction.
 const COMMIT: &str = "SHOW leadpool.transaction;COMMIT";
+/// The same where statements have a limit. COMMIT must have none: ended in its wait for a standby
+/// it has happened all the same, and may be lost.
+const COMMIT_AT_LEISURE: &str = "SHOW leadpool.transaction;SET LOCAL statement_timeout=0;COMMIT";
 
 /// When an unanswered COMMIT is first looked for on another connection; then after twice as long.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -148,7 +151,15 @@ impl Attempt<'_> {
         evidence: &Option<Evidence>,
         insert: Option<Statement>,
     ) -> Answer {
-        let mut sent = pin!(self.watch(send_commit(lease, evidence, insert)));
+        let pool = self.pools.cluster().config().pool();
+        let is_limited =
+            self.options.statement_timeout.is_some() || pool.statement_timeout.is_some();
+        let commit = if is_limited {
+            COMMIT_AT_LEISURE
+        } else {
+            COMMIT
+        };
+        let mut sent = pin!(self.watch(send_commit(lease, evidence, insert, commit)));
         let answer = match evidence {
             None => sent.await,
             Some(evidence) => tokio::select! {
@@ -263,6 +274,7 @@ async fn send_commit(
     lease: &Lease,
     evidence: &Option<Evidence>,
     insert: Option<Statement>,
+    commit: &str,
 ) -> Answer {
     let client = lease.client();
     let token = evidence.as_ref().and_then(|e| Some(e.token?.to_string()));
@@ -273,11 +285,11 @@ async fn send_commit(
         }
     };
     let committing = async {
-        let mut answers = pin!(send(client, COMMIT)?);
+        let mut answers = pin!(send(client, commit)?);
         let mut completed = 0;
         let mut is_ours = false;
         // The COMMIT tag counts, whatever comes behind it.
-        while completed < 2 {
+        while completed < commit.split(';').count() {
             match answers.next().await {
                 Some(Ok(SimpleQueryMessage::CommandComplete(_))) => completed += 1,
                 Some(Ok(SimpleQueryMessage::Row(row))) => is_ours = row.get(0) == Some(SIGN),

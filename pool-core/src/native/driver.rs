@@ -7,10 +7,11 @@ use std::{
 };
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType, Timeouts,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Object, Pool, PoolError,
+    RecyclingMethod, TimeoutType, Timeouts,
 };
 
-use super::{connect::HostConnect, refusal::Refusal};
+use super::{connect::HostConnect, limits::Limits, refusal::Refusal};
 use crate::{
     error::{BoxError, Disposition, TxPhase, tls_error},
     pool::{Driver, Generation, GetError, PoolCounts},
@@ -23,8 +24,16 @@ const NO_TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// The tokio-postgres driver, pooled by deadpool-postgres.
-#[derive(Debug)]
-pub(crate) struct Native;
+#[derive(Debug, Default)]
+pub(crate) struct Native {
+    limits: Arc<Limits>,
+}
+
+impl Native {
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
 
 impl Driver for Native {
     type Pool = Pool;
@@ -43,8 +52,14 @@ impl Driver for Native {
         );
         // Without timeouts of its own: one deadline is kept around the whole checkout instead,
         // which costs nothing while a connection is idle.
+        let limits = self.limits.clone();
+        let restore = move |client: &mut ClientWrapper, _: &Metrics| {
+            let restored = limits.restore(client);
+            restored.map_err(|_| HookError::message("has another statement_timeout"))
+        };
         Pool::builder(manager)
             .max_size(size)
+            .pre_recycle(Hook::sync_fn(restore))
             .build()
             .expect("invariant: building fails only for timeouts without a runtime, none are set")
     }

@@ -2,18 +2,21 @@
 
 mod attempt;
 mod capture;
+mod checkout_options;
 mod commit;
 mod connect;
 mod driver;
 mod follow;
 mod in_doubt;
 mod lease;
+mod limits;
 mod pool;
 mod refusal;
 mod resolve;
 mod run_tx;
 mod session;
 
+pub use checkout_options::CheckoutOptions;
 pub(crate) use driver::Native;
 pub use lease::Tx;
 pub use pool::{Pool, PoolBuilder};

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use deadpool_postgres::Client;
 
-use super::{Native, follow, session::Sessions};
+use super::{Native, follow, limits::Limits, session::Sessions};
 use crate::{
     config::{Config, ConfigBuilder},
     connect::TlsConnector,
@@ -97,7 +97,7 @@ impl Pool {
         Self {
             inner: Arc::new(Inner {
                 budget: Budget::new(tx.retry_budget, tx.retry_budget_ratio),
-                sub_pools: SubPools::new(cluster, Native),
+                sub_pools: SubPools::new(cluster, Native::default()),
                 sessions: Sessions::default(),
                 transaction_meters: TransactionMeters::new(cluster.meters()),
             }),
@@ -271,6 +271,10 @@ impl Pool {
         &self.inner.sub_pools
     }
 
+    pub(super) fn limits(&self) -> &Limits {
+        self.inner.sub_pools.driver().limits()
+    }
+
     pub(super) fn sessions(&self) -> &Sessions {
         &self.inner.sessions
     }
@@ -289,7 +293,7 @@ impl Cluster {
     /// [`Pool::deadpool_pool`].
     #[must_use]
     pub fn deadpool_pool(&self) -> deadpool_postgres::Pool {
-        follow::pool(SubPools::new(self, Native))
+        follow::pool(SubPools::new(self, Native::default()))
     }
 }
 

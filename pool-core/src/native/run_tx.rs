@@ -85,6 +85,16 @@ impl<'a> TxBuilder<'a> {
         self
     }
 
+    /// How long each of its statements may take before the server ends it with 57014, which is an
+    /// error and not repeated: see [`Error::is_statement_timeout`]. It travels with BEGIN, and ends
+    /// with the transaction. COMMIT is exempt, [`deadline`](Self::deadline) bounds it. Zero is no
+    /// limit. Default:
+    /// [`PoolSettings::statement_timeout`](crate::config::PoolSettings::statement_timeout).
+    pub fn statement_timeout(mut self, limit: Duration) -> Self {
+        self.options.statement_timeout = Some(limit);
+        self
+    }
+
     /// How often it is repeated after the first attempt, at most. An outage costs one retry,
     /// however long it is. Default: [`TxSettings::retries`](crate::config::TxSettings::retries).
     pub fn retries(mut self, retries: u32) -> Self {

@@ -107,6 +107,10 @@ impl<D: Driver> SubPools<D> {
         pools
     }
 
+    pub(crate) fn driver(&self) -> &D {
+        &self.driver
+    }
+
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }

@@ -1,11 +1,20 @@
 //! What a transaction is begun with, and how often it is tried.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
 use super::hooks::{OnAttempt, OnResolved, OnRetry};
-use crate::{config::TxSettings, outcome::Proof, topology::Target};
+use crate::{
+    config::{Milliseconds, TxSettings},
+    outcome::Proof,
+    topology::Target,
+};
 
 /// The isolation level of a transaction
 /// ([PostgreSQL documentation, section 13.2](https://www.postgresql.org/docs/current/transaction-iso.html)).
@@ -87,6 +96,7 @@ pub(crate) struct Options {
     pub(crate) isolation: Option<IsolationLevel>,
     pub(crate) read_only: Option<bool>,
     pub(crate) deferrable: bool,
+    pub(crate) statement_timeout: Option<Duration>,
     pub(crate) evidence: bool,
     pub(crate) proof: Proof,
     /// `None`: until the deadline.
@@ -116,6 +126,7 @@ impl Options {
             isolation: None,
             read_only: None,
             deferrable: false,
+            statement_timeout: None,
             evidence,
             proof,
             resolve_within: None,
@@ -154,11 +165,17 @@ impl Options {
         if self.deferrable {
             modes.push("DEFERRABLE");
         }
-        if modes.is_empty() {
-            BEGIN.into()
-        } else {
-            format!("{BEGIN};SET TRANSACTION {}", modes.join(",")).into()
+        if modes.is_empty() && self.statement_timeout.is_none() {
+            return BEGIN.into();
         }
+        let mut sql = BEGIN.to_owned();
+        if let Some(limit) = self.statement_timeout.map(Milliseconds::from) {
+            let _ = write!(sql, ";SET LOCAL statement_timeout={limit}");
+        }
+        if !modes.is_empty() {
+            let _ = write!(sql, ";SET TRANSACTION {}", modes.join(","));
+        }
+        sql.into()
     }
 }
 

@@ -18,6 +18,7 @@ mod lifecycle;
 mod outcome;
 mod production;
 mod readers;
+mod statement_timeout;
 mod support;
 mod targets;
 mod tokens;

@@ -173,6 +173,9 @@ const FULL: &[Line] = &[
     }),
     ("metrics_interval", "'10s'", |to| to.metrics_interval(S(10))),
     ("pool_name", "'orders'", |to| to.pool_name("orders")),
+    ("statement_timeout", "'45s'", |to| {
+        to.statement_timeout(Some(S(45)))
+    }),
     ("settle", "'250ms'", |to| to.settle(MS(250))),
     ("contested", "'stay_with_current'", |to| {
         to.contested(ContestedPolicy::StayWithCurrent)
