@@ -2,6 +2,7 @@
 //!
 //! - [Is my commit safe?](commit) What becomes of a COMMIT that a failover cuts off.
 //! - [What is retried](retries) Every error, in every phase of a transaction.
+//! - [Silence](silence) What each timer does, and what becomes of a query on a host that is gone.
 //! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
 //! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
 //! - [TLS](tls) What each `sslmode` protects from, what is checked, and when certificates are
@@ -17,6 +18,10 @@ pub mod commit {
 
 pub mod retries {
     #![doc = include_str!("retries.md")]
+}
+
+pub mod silence {
+    #![doc = include_str!("silence.md")]
 }
 
 pub mod clusters {
