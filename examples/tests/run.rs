@@ -37,6 +37,9 @@ async fn each_does_what_it_says() {
     let expected = "reader 1: the first standby\nreader 2: the first standby\n\
                     reader 3: another\nreader 4: another\n";
     assert_eq!(printed, expected);
+    let printed = output(env!("CARGO_BIN_EXE_listener"), &[], &url).await;
+    let expected = "order 1\norder 2\nlistening again, read everything anew\norder 3\n";
+    assert_eq!(printed, expected);
     let printed = output(env!("CARGO_BIN_EXE_watch"), &["1"], &url).await;
     assert_eq!(printed.matches("standby").count(), 2, "{printed}");
     assert_eq!(printed.matches("PoolCounts").count(), 3, "{printed}");

@@ -24,7 +24,10 @@ pub use deadpool_postgres::{self, tokio_postgres};
 pub use error::Error;
 pub use failover::Event;
 pub use monitor::Cluster;
-pub use native::{CheckoutOptions, Pool, PoolBuilder, Tx, TxBuilder};
+pub use native::{
+    CheckoutOptions, Gap, KeptSession, Listener, ListenerEvent, Notification, Pool, PoolBuilder,
+    Tx, TxBuilder,
+};
 pub use observe::Events;
 pub use pool::{PoolCounts, Status, SubPoolStatus};
 pub use topology::{HostAddr, Target};

@@ -265,14 +265,9 @@ impl ConfigBuilder {
             // Nothing here waits for it: see the manual.
             "ignoretopologyrefresh" => drop(ms()?),
             "clusterid" | "cluster_id" => {}
+            // `Pool::session` always keeps it, other connections have none: see the manual.
             "keep_session_state_on_failover" => {
-                if switch()? {
-                    return Err(ConfigError::Unsupported {
-                        key: name.to_owned(),
-                        hint: "a pool has no session to keep: `read_only` and the like are set for \
-                               each transaction, with `pool.tx()`",
-                    });
-                }
+                switch()?;
             }
             "plugins" => {
                 for plugin in value
@@ -356,7 +351,7 @@ mod tests {
              failover_mode=reader_or_writer cluster_instance_host_pattern=?.x.test:9999 \
              enable_failover=False failover_cluster_topology_refresh_rate_sec=3 \
              failover_reader_connect_timeout_sec=7 failover_timeout_sec=100 \
-             failover_writer_reconnect_interval_sec=2 keep_session_state_on_failover=False \
+             failover_writer_reconnect_interval_sec=2 keep_session_state_on_failover=True \
              connect_timeout=4"
         ));
         assert_eq!(config.target(), Target::PreferStandby);
@@ -403,7 +398,7 @@ mod tests {
             ("SERVER=db1;SERVER=db2;", "SERVER"),
             ("host=db1 plugins=federated_auth", "plugins"),
             (
-                "host=db1 keep_session_state_on_failover=True",
+                "host=db1 keep_session_state_on_failover=2",
                 "keep_session_state_on_failover",
             ),
             ("host=db1 failover_timeout_sec=-1", "failover_timeout_sec"),

@@ -6,8 +6,9 @@ use tokio_postgres::config::ChannelBinding;
 
 use super::{
     AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
-    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, SslMode,
-    TlsSettings, TxSettings, access::Access, check, knobs::every_knob, tls,
+    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, Recycling,
+    SessionSettings, SslMode, TlsSettings, TxSettings, access::Access, check, knobs::every_knob,
+    session, tls,
 };
 use crate::{
     credentials::Secret,
@@ -49,6 +50,8 @@ pub struct ConfigBuilder {
     pub(super) monitor: MonitorSettings,
     pub(super) tx: TxSettings,
     pub(super) observe: ObserveSettings,
+    pub(super) session: SessionSettings,
+    pub(super) on_connect: Vec<session::ConnectHook>,
 }
 
 /// Who logs in where.
@@ -122,6 +125,8 @@ impl ConfigBuilder {
             monitor: MonitorSettings::default(),
             tx: TxSettings::default(),
             observe: ObserveSettings::default(),
+            session: SessionSettings::default(),
+            on_connect: Vec::new(),
         };
         builder.mistake = builder.read(conninfo).err();
         builder
@@ -276,6 +281,8 @@ impl ConfigBuilder {
             monitor,
             tx,
             observe,
+            session,
+            on_connect,
         } = self;
         if let Some(mistake) = mistake {
             return Err(mistake);
@@ -289,6 +296,7 @@ impl ConfigBuilder {
         let tls_files = tls::files(&tls, login.channel_binding, has_network)?;
         let access = access.complete(&login, &hosts)?;
         check::provider(access.provider.as_deref(), tls.mode() >= SslMode::Require)?;
+        check::session(&session)?;
         Ok(Config {
             names: hosts.iter().map(|(host, _)| host.clone()).collect(),
             login,
@@ -304,6 +312,8 @@ impl ConfigBuilder {
             monitor,
             tx,
             observe,
+            session,
+            on_connect,
         })
     }
 }

@@ -3,7 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    ConfigError, MonitorSettings, ObserveSettings, PoolSettings, TxSettings, knobs::RIVALS,
+    ConfigError, MonitorSettings, ObserveSettings, PoolSettings, Recycling, SessionSettings,
+    TxSettings, check_setting, knobs::RIVALS,
 };
 use crate::{credentials::CredentialProvider, topology::HostAddr};
 
@@ -185,6 +186,40 @@ pub(super) fn provider(
     }
 }
 
+pub(super) fn session(session: &SessionSettings) -> Result<(), ConfigError> {
+    at_least("listener_capacity", &session.listener_capacity, &1)?;
+    for (name, value) in &session.settings {
+        check_setting("session_setting", name, value)?;
+    }
+    if let Recycling::Own(sql) = &session.recycling {
+        let words: Vec<_> = sql.split_whitespace().map(str::to_uppercase).collect();
+        let statements = words.join(" ");
+        for refused in ["DISCARD ALL", "DEALLOCATE ALL", "DEALLOCATE PREPARE ALL"] {
+            if statements.contains(refused) {
+                return Err(ConfigError::invalid(
+                    "recycling",
+                    format!(
+                        "{refused} takes away prepared statements that the driver goes on using; \
+                         `clean` undoes all the rest"
+                    ),
+                ));
+            }
+        }
+        if sql.trim().is_empty() {
+            return Err(ConfigError::invalid(
+                "recycling",
+                "there is no statement; `verified` asks whether the server is there",
+            ));
+        }
+        if sql.contains('\0') {
+            return Err(ConfigError::invalid(
+                "recycling",
+                "the statements contain a NUL character",
+            ));
+        }
+    }
+    Ok(())
+}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,8 @@ mod own;
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
-    Config, ConfigBuilder, ConfigError, ContestedPolicy, FailoverMode, check, conninfo, keys,
+    Config, ConfigBuilder, ConfigError, ContestedPolicy, FailoverMode, Recycling, check, conninfo,
+    keys,
     knobs::{every_knob, is_secret, libpq_unit},
     value::{Raw, Value, problem},
 };

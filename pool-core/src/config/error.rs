@@ -110,7 +110,7 @@ impl ConfigError {
         self
     }
 
-    pub(super) fn invalid(key: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(key: &str, problem: impl Into<String>) -> Self {
         Self::InvalidValue {
             key: key.to_owned(),
             problem: problem.into(),

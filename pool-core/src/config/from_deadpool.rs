@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deadpool::managed::{PoolConfig, QueueMode, Timeouts};
-use deadpool_postgres::{ManagerConfig, RecyclingMethod};
+use deadpool_postgres::ManagerConfig;
 
 use super::{
     Config, ConfigBuilder, ConfigError, check, conninfo,
@@ -131,7 +131,7 @@ impl Config {
             builder.tcp.keepalives_idle = *idle;
         }
         if let Some(ManagerConfig { recycling_method }) = manager {
-            builder = with_recycling(builder, recycling_method)?;
+            builder = builder.recycling(recycling_method.clone().into());
         }
         with_pool(builder, *connect_timeout, pool.as_ref())
     }
@@ -148,21 +148,6 @@ fn of_the_url(pairs: &mut Vec<(String, String)>, key: &str) -> Vec<String> {
         (_, item) => item.to_owned(),
     });
     items.collect()
-}
-
-fn with_recycling(
-    builder: ConfigBuilder,
-    method: &RecyclingMethod,
-) -> Result<ConfigBuilder, ConfigError> {
-    match method {
-        RecyclingMethod::Fast => Ok(builder),
-        RecyclingMethod::Verified | RecyclingMethod::Clean | RecyclingMethod::Custom(_) => {
-            Err(ConfigError::Unsupported {
-                key: "manager.recycling_method".to_owned(),
-                hint: "say Fast: a lost connection is noticed without a query",
-            })
-        }
-    }
 }
 
 fn with_pool(

@@ -94,11 +94,16 @@ macro_rules! every_knob {
                 observe: ObserveSettings {
                     metrics_interval: Duration,
                 }
+                session: SessionSettings {
+                    recycling: Recycling,
+                    listener_capacity: usize,
+                }
             }
             own {
                 tx_deadline: Duration, [TxSettings::deadline] => ConfigBuilder::tx_deadline;
                 token_table: String, [TxSettings::token_table] => |to, name| to.token_table(&name);
                 target: Target, [ConfigBuilder::target] => ConfigBuilder::target;
+                session_setting: BTreeMap<String, String>, [SessionSettings::settings] => own::session_setting;
                 pool_name: String, [ObserveSettings::pool_name] => |to, name| to.pool_name(name);
                 failover_mode: FailoverMode, [ConfigBuilder::failover_mode] => ConfigBuilder::failover_mode;
                 reader_strategy: String, [ConfigBuilder::reader_strategy] => own::reader_strategy;

@@ -18,6 +18,7 @@ mod libpq;
 mod milliseconds;
 mod observe;
 mod service;
+mod session;
 mod settings;
 mod tls;
 mod value;
@@ -35,6 +36,8 @@ pub use host_pattern::{HostPattern, InvalidPattern};
 pub(crate) use libpq::hosts_of_conninfo;
 pub(crate) use milliseconds::Milliseconds;
 pub use observe::ObserveSettings;
+pub(crate) use session::{ConnectHook, check_setting};
+pub use session::{HookFuture, Recycling, SessionSettings};
 pub use settings::{ContestedPolicy, HostSettings, MonitorSettings, PoolSettings, TxSettings};
 
 pub use crate::tls::{
@@ -94,6 +97,8 @@ pub struct Config {
     monitor: MonitorSettings,
     tx: TxSettings,
     observe: ObserveSettings,
+    session: SessionSettings,
+    on_connect: Vec<ConnectHook>,
 }
 
 impl Config {
@@ -188,6 +193,17 @@ impl Config {
 
     pub(crate) fn requires_channel_binding(&self) -> bool {
         self.login.channel_binding == Some(ChannelBinding::Require)
+    }
+
+    /// What every connection of a pool begins with, and how it is left to the next user.
+    #[must_use]
+    pub fn session(&self) -> &SessionSettings {
+        &self.session
+    }
+
+    /// What the application does on every new connection of a pool, in order.
+    pub(crate) fn on_connect(&self) -> &[ConnectHook] {
+        &self.on_connect
     }
 
     /// Whether a host may be given credentials by this configuration.

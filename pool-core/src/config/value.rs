@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use super::{ContestedPolicy, FailoverMode, duration};
+use super::{ContestedPolicy, FailoverMode, Recycling, duration};
 use crate::{outcome::Proof, topology::Target};
 
 /// What a document says, before it is known what it should be. From the environment and from URLs
@@ -355,6 +355,51 @@ words! {
     Proof {
         "strict" = Strict,
         "one-recovery" = OneRecovery,
+    }
+}
+
+impl Value for Recycling {
+    fn takes() -> String {
+        "`fast`, `clean`, `verified`, or `own:` and statements".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, String> {
+        let expected = || "fast, clean, verified, or own: and statements".to_owned();
+        match raw {
+            Raw::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
+                "fast" => Ok(Self::Fast),
+                "clean" => Ok(Self::Clean),
+                "verified" => Ok(Self::Verified),
+                _ => match text.trim_start().split_once(':') {
+                    Some((word, sql)) if word.trim_end().eq_ignore_ascii_case("own") => {
+                        Ok(Self::Own(sql.trim().to_owned()))
+                    }
+                    _ => Err(expected()),
+                },
+            },
+            Raw::Map(pairs) => match pairs.as_slice() {
+                [(word, Raw::Text(sql))] if word.eq_ignore_ascii_case("own") => {
+                    Ok(Self::Own(sql.clone()))
+                }
+                _ => Err(expected()),
+            },
+            _ => Err(expected()),
+        }
+    }
+
+    fn write(&self) -> Raw {
+        Raw::Text(match self {
+            Self::Fast => "fast".to_owned(),
+            Self::Clean => "clean".to_owned(),
+            Self::Verified => "verified".to_owned(),
+            Self::Own(sql) => format!("own:{sql}"),
+        })
+    }
+
+    #[cfg(test)]
+    fn samples() -> Vec<Self> {
+        let own = Self::Own("RESET ALL; SELECT 'a:b'".to_owned());
+        vec![Self::Fast, Self::Clean, Self::Verified, own]
     }
 }
 

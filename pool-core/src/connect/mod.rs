@@ -25,8 +25,8 @@ use crate::{
 pub(crate) type Wire = Connection<Socket, Watched<Secured>>;
 
 /// Opens a connection to one host, as the configuration says; `name` is what `pg_stat_activity`
-/// shows in place of the application's, for connections of leadpool's own. Without a deadline: the
-/// caller has one.
+/// shows in place of the application's, of leadpool's own connections. Those without one are the
+/// application's, and have its session settings. Without a deadline: the caller has one.
 ///
 /// The provider of credentials is asked first, and once more when the host refuses what it said.
 ///
@@ -73,7 +73,12 @@ pub(crate) async fn open_as(
         Some(name) => {
             driver.application_name(name);
         }
-        None => config.limit_statements(&mut driver),
+        None => {
+            config.limit_statements(&mut driver);
+            if let Some(options) = config.session().options(driver.get_options()) {
+                driver.options(options);
+            }
+        }
     }
     login.fill_in(&mut driver);
     let connected = encryption::connect(config, host, driver).await;

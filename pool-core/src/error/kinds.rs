@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use super::{Disposition, TxPhase, in_words, is_connection_loss};
+use super::{Disposition, HookFailed, SessionMoved, TxPhase, in_words, is_connection_loss};
 use crate::{
     config::ConfigError,
     outcome::{Doubt, Evidence},
@@ -112,6 +112,9 @@ pub enum Error {
         /// What ended the last one.
         source: Box<Self>,
     },
+    /// A [`KeptSession`](crate::KeptSession) goes on with another connection. Said once, by the
+    /// first use after the loss.
+    SessionMoved(Box<SessionMoved>),
     /// The closure's own error. Nothing was committed.
     User(BoxError),
 }
@@ -135,6 +138,7 @@ impl Error {
             Self::NoHost(_)
             | Self::QueueFull(_)
             | Self::Invalidated { .. }
+            | Self::SessionMoved(_)
             | Self::CommitLost { .. }
             | Self::TxDeadline { .. }
             | Self::RetriesExhausted { .. } => true,
@@ -163,7 +167,9 @@ impl Error {
     pub fn failover_class(&self) -> Option<&'static str> {
         match self {
             Self::NoHost(_) | Self::TxDeadline { .. } => Some("08S01"),
-            Self::Invalidated { .. } | Self::CommitLost { .. } => Some("08S02"),
+            Self::Invalidated { .. } | Self::CommitLost { .. } | Self::SessionMoved(_) => {
+                Some("08S02")
+            }
             Self::Unknown(_) => Some("08007"),
             Self::RetriesExhausted { source, .. } => source.failover_class(),
             Self::Postgres(error) if is_connection_loss(error) => Some("08S02"),
@@ -275,6 +281,7 @@ impl fmt::Display for Error {
                 "given up after {attempts} attempts because the pool's retry budget is spent, \
                  nothing was committed; the last one: {source}"
             ),
+            Self::SessionMoved(moved) => fmt::Display::fmt(moved, f),
             Self::User(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -297,6 +304,7 @@ impl StdError for Error {
             Self::User(error) => Some(error.as_ref()),
             Self::Closed
             | Self::Invalidated { .. }
+            | Self::SessionMoved(_)
             | Self::NotReplicated { .. }
             | Self::IsolationChanged { .. }
             | Self::RolledBack
@@ -419,6 +427,9 @@ pub struct ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(hook) = self.source.downcast_ref::<HookFailed>() {
+            return fmt::Display::fmt(hook, f);
+        }
         write!(f, "cannot open a session on {}: ", self.host)?;
         match driver_error(self.source.as_ref()) {
             Some(error) => f.write_str(&in_words(error)),

@@ -3,6 +3,7 @@
 mod cancelled;
 mod classify;
 mod kinds;
+mod session;
 mod sqlstate;
 mod words;
 
@@ -13,3 +14,4 @@ pub use kinds::{BoxError, ConnectError, Error, InDoubt, NoHost, QueueFull};
 pub(crate) use words::{in_words, tls_error};
 
 pub use crate::tls::TlsError;
+pub use session::{HookFailed, SessionMoved};

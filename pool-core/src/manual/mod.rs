@@ -8,6 +8,8 @@
 //! - [TLS](tls) What each `sslmode` protects from, what is checked, and when certificates are
 //!   renewed.
 //! - [Credentials](credentials) Where passwords come from, and what a rotation does.
+//! - [Sessions](session) What a connection begins with and leaves behind; what survives a failover;
+//!   notifications.
 //! - [The options of the AWS drivers](aws) Each with what it is here.
 //! - [Configuration](configuration) Every setting, in code, files, URLs and the environment.
 //! - [Running leadpool in production](production) A checklist, and a full configuration.
@@ -62,6 +64,10 @@ pub mod tls {
 
 pub mod credentials {
     #![doc = include_str!("credentials.md")]
+}
+
+pub mod session {
+    #![doc = include_str!("session.md")]
 }
 
 pub mod aws {

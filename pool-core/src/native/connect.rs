@@ -5,8 +5,9 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
 use tokio::{
+    sync::SemaphorePermit,
     task::{JoinHandle, yield_now},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_postgres::{
     AsyncMessage, Client, Config, Error,
@@ -14,13 +15,14 @@ use tokio_postgres::{
 };
 use tracing::Instrument as _;
 
-use super::refusal::Refusal;
+use super::{Native, refusal::Refusal};
 use crate::{
     connect::{self, OpenError, Wire},
+    error::{HookFailed, driver_error},
     failover::Report,
     monitor::Wakes,
     observe::{Connecting, rows},
-    pool::Generation,
+    pool::{Driver as _, Generation},
 };
 
 /// Reported at start-up since PostgreSQL 14, and again before the next ReadyForQuery after a
@@ -42,6 +44,101 @@ impl Connect for HostConnect {
     }
 }
 
+/// Opens a connection to the generation's host, as [`establish`] does, and prepares it: a task
+/// drives it, and the application's hooks have run, under the same deadline.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes what it has opened.
+pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
+    let connecting = Connecting::begin(generation.meters(), generation.host());
+    let opened = open_prepared(generation)
+        .instrument(connecting.span())
+        .await;
+    connecting.ended(&opened, generation.is_retired());
+    opened
+}
+
+async fn open_prepared(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
+    let established = establish(generation).await?;
+    let Established {
+        mut client,
+        connection,
+        deadline,
+        _admitted,
+    } = established;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "owned by the client, and by its generation"
+    )]
+    let task = tokio::spawn(drive(connection, generation.clone()));
+    generation.own(task.abort_handle());
+    if generation.config().on_connect().is_empty() {
+        return Ok((client, task));
+    }
+    let task = Unprepared(Some(task));
+    tokio::select! {
+        biased;
+        () = generation.retired() => {
+            return Err(refused(generation, "was invalidated while connecting"));
+        }
+        prepared = timeout_at(deadline, prepare(generation, &mut client)) => match prepared {
+            Ok(Ok(())) => {}
+            Ok(Err(failed)) => return Err(Refusal::from(failed).into_driver().await),
+            Err(_) => {
+                generation.report(Report::Slow);
+                let limit = generation.config().pool().connect_timeout;
+                let why = format!("was left by the hooks of on_connect without an end for {limit:.1?}");
+                return Err(refused(generation, &why));
+            }
+        },
+    }
+    Ok((client, task.prepared()))
+}
+
+/// Runs the application's hooks.
+async fn prepare(generation: &Generation, client: &mut Client) -> Result<(), HookFailed> {
+    for (at, hook) in generation.config().on_connect().iter().enumerate() {
+        hook.run(client).await.map_err(|source| HookFailed {
+            host: generation.host().clone(),
+            hook: at + 1,
+            is_curable: driver_error(source.as_ref()).is_some_and(Native::is_curable),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// The task of a connection that may still be given up: the driver would wait for the answer to
+/// what a hook has asked.
+struct Unprepared(Option<JoinHandle<()>>);
+
+impl Unprepared {
+    fn prepared(mut self) -> JoinHandle<()> {
+        self.0
+            .take()
+            .expect("invariant: the task leaves only here, with its owner")
+    }
+}
+
+impl Drop for Unprepared {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// A connection that nobody drives yet.
+pub(super) struct Established<'a> {
+    pub(super) client: Client,
+    pub(super) connection: Wire,
+    /// Until when it must be ready for use.
+    deadline: Instant,
+    /// It counts as being opened.
+    _admitted: SemaphorePermit<'a>,
+}
+
 /// Opens a connection to the generation's host: admitted by its cap, within the connect timeout,
 /// and given up at once when the generation ends.
 ///
@@ -56,26 +153,15 @@ impl Connect for HostConnect {
 /// # Cancel safety
 ///
 /// Dropping the future closes what it has opened.
-pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
-    let connecting = Connecting::begin(generation.meters(), generation.host());
-    let opened = open_admitted(generation)
-        .instrument(connecting.span())
-        .await;
-    connecting.ended(&opened, generation.is_retired());
-    opened
-}
-
-async fn open_admitted(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
+pub(super) async fn establish(generation: &Generation) -> Result<Established<'_>, Error> {
     let limit = generation.config().pool().connect_timeout;
     let opening = async {
-        let _admitted = generation.admission().await;
-        timeout(
-            limit,
-            connect::open(generation.config(), generation.host(), None),
-        )
-        .await
+        let admitted = generation.admission().await;
+        let deadline = Instant::now() + limit;
+        let opening = connect::open(generation.config(), generation.host(), None);
+        (timeout_at(deadline, opening).await, deadline, admitted)
     };
-    let opened = tokio::select! {
+    let (opened, deadline, admitted) = tokio::select! {
         biased;
         () = generation.retired() => {
             return Err(refused(generation, "was invalidated while connecting"));
@@ -114,13 +200,12 @@ async fn open_admitted(generation: &Arc<Generation>) -> Result<(Client, JoinHand
         (Some("off"), false) => generation.report(Report::RoleChanged),
         _ => {}
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "owned by the client, and by its generation"
-    )]
-    let task = tokio::spawn(drive(connection, generation.clone()));
-    generation.own(task.abort_handle());
-    Ok((client, task))
+    Ok(Established {
+        client,
+        connection,
+        deadline,
+        _admitted: admitted,
+    })
 }
 
 fn refused(generation: &Generation, why: &str) -> Error {

@@ -11,7 +11,7 @@ use deadpool_postgres::{
     RecyclingMethod, TimeoutType, Timeouts,
 };
 
-use super::{connect::HostConnect, limits::Limits, refusal::Refusal};
+use super::{connect::HostConnect, limits::Limits, recycle, refusal::Refusal};
 use crate::{
     error::{BoxError, Disposition, TxPhase, tls_error},
     pool::{Driver, Generation, GetError, PoolCounts},
@@ -57,7 +57,11 @@ impl Driver for Native {
             let restored = limits.restore(client);
             restored.map_err(|_| HookError::message("has another statement_timeout"))
         };
-        Pool::builder(manager)
+        let mut builder = Pool::builder(manager);
+        if let Some(clean) = recycle::hook(generation.config()) {
+            builder = builder.post_recycle(clean);
+        }
+        builder
             .max_size(size)
             .pre_recycle(Hook::sync_fn(restore))
             .build()
@@ -120,7 +124,7 @@ impl Driver for Native {
 
     fn into_source(error: Self::Error) -> BoxError {
         match Refusal::of_driver(&error) {
-            Some(refusal) => refusal.clone().into_source(),
+            Some(_) => Refusal::unwrap_source(error),
             None => Box::new(error),
         }
     }

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
-use super::{Native, connect, driver::manager_config};
-use crate::{pool::SubPools, topology::Target};
+use super::{Native, connect, driver::manager_config, recycle, refusal::Refusal};
+use crate::{error::HookFailed, pool::SubPools, topology::Target};
 
 /// Opens connections to whoever is the writer at that moment; waits while there is none.
 struct FollowWriter {
@@ -26,17 +26,34 @@ impl Connect for FollowWriter {
                     // The writer has changed meanwhile: the next one, please.
                     Ok((_, task)) => task.abort(),
                     Err(_) if generation.is_retired() => {}
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(in_drivers_words(error)),
                 }
             }
         })
     }
 }
 
+/// The driver's own error alone, where that is what made a hook fail.
+fn in_drivers_words(error: Error) -> Error {
+    match Refusal::of_driver(&error) {
+        Some(Refusal::Hook(failed)) if failed.source.is::<Error>() => {}
+        _ => return error,
+    }
+    let failed = Refusal::unwrap_source(error).downcast::<HookFailed>();
+    let source = failed.map(|failed| failed.source.downcast::<Error>());
+    match source {
+        Ok(Ok(error)) => *error,
+        // It has just been looked at.
+        _ => Error::__private_api_timeout(),
+    }
+}
+
 /// Makes a pool for code that insists on the type. Objects of a former writer are dropped when
 /// they are about to be handed out again.
 pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
-    let settings = pools.cluster().config().pool();
+    let config = pools.cluster().config();
+    let settings = config.pool();
+    let clean = recycle::hook(config);
     let (size, timeout) = (settings.writer_size, settings.checkout_timeout);
     // The driver wants one; `FollowWriter` uses another.
     let any = Config::new();
@@ -54,7 +71,11 @@ pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
         pools: pools.clone(),
     };
     let manager = Manager::from_connect(any, connect, manager_config());
-    let pool = Pool::builder(manager)
+    let mut builder = Pool::builder(manager);
+    if let Some(clean) = clean {
+        builder = builder.post_recycle(clean);
+    }
+    let pool = builder
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(timeout))

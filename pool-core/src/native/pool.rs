@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use deadpool_postgres::Client;
 
-use super::{Native, follow, limits::Limits, session::Sessions};
+use super::{KeptSession, Listener, Native, follow, limits::Limits, session::Sessions};
 use crate::{
-    config::{Config, ConfigBuilder},
+    config::{Config, ConfigBuilder, HookFuture},
     connect::TlsConnector,
     discovery::Discovery,
     error::Error,
@@ -223,6 +223,36 @@ impl Pool {
         TlsConnector::new(config.tls_files(), config)
     }
 
+    /// A session whose settings survive a failover, on a host as the configuration's target asks.
+    /// It takes a connection with its first use.
+    ///
+    /// ```no_run
+    /// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
+    /// let mut session = pool.session();
+    /// session.set("app.tenant", "7").await?;
+    /// session.get().await?.execute("INSERT INTO visits DEFAULT VALUES", &[]).await?;
+    /// session.end().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn session(&self) -> KeptSession {
+        self.session_as(self.cluster().config().target())
+    }
+
+    /// As [`session`](Self::session), on a host that is usable as `target` asks.
+    #[must_use]
+    pub fn session_as(&self, target: Target) -> KeptSession {
+        KeptSession::new(self.inner.sub_pools.clone(), target)
+    }
+
+    /// Receives notifications, from whoever is the writer: see [`Listener`]. It connects with its
+    /// first channel. Must be called on a runtime of Tokio.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        Listener::new(self.inner.sub_pools.clone())
+    }
+
     /// The cluster behind the pool: topology, events, other pools.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
@@ -328,6 +358,26 @@ impl PoolBuilder {
     pub fn configure(mut self, change: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Self {
         self.config = change(self.config);
         self
+    }
+
+    /// Does something on every new connection: see [`ConfigBuilder::on_connect`].
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), leadpool::Error> {
+    /// let pool = leadpool::Pool::builder("postgres://app@db1,db2/shop")
+    ///     .on_connect(|client| {
+    ///         Box::pin(async move { Ok(client.batch_execute("SELECT warm_up()").await?) })
+    ///     })
+    ///     .build()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_connect<F>(self, hook: F) -> Self
+    where
+        F: for<'a> Fn(&'a mut tokio_postgres::Client) -> HookFuture<'a> + Send + Sync + 'static,
+    {
+        self.configure(|config| config.on_connect(hook))
     }
 
     /// Asks a source for the hosts; those of the connection string are where it begins, and may be

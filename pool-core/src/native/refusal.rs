@@ -8,16 +8,18 @@ use tokio_postgres::Error;
 use crate::{
     connect::carry,
     credentials::{AuthRefused, CredentialError},
-    error::BoxError,
+    error::{BoxError, HookFailed},
 };
 
 /// Why leadpool refuses by itself.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(transparent)]
     Credentials(#[from] CredentialError),
     #[error(transparent)]
     Auth(#[from] AuthRefused),
+    #[error(transparent)]
+    Hook(#[from] HookFailed),
 }
 
 impl Refusal {
@@ -26,14 +28,7 @@ impl Refusal {
         match self {
             Self::Credentials(error) => error.is_permanent(),
             Self::Auth(_) => true,
-        }
-    }
-
-    /// What the application is shown.
-    pub(super) fn into_source(self) -> BoxError {
-        match self {
-            Self::Credentials(error) => error.into(),
-            Self::Auth(error) => error.into(),
+            Self::Hook(failed) => !failed.is_curable,
         }
     }
 
@@ -45,6 +40,19 @@ impl Refusal {
     /// Finds it again.
     pub(super) fn of_driver(error: &Error) -> Option<&Self> {
         error.source()?.downcast_ref()
+    }
+
+    /// What the application is shown of an error that holds one.
+    pub(super) fn unwrap_source(error: Error) -> BoxError {
+        match error.into_source().map(|source| source.downcast()) {
+            Some(Ok(refusal)) => match *refusal {
+                Self::Credentials(error) => error.into(),
+                Self::Auth(error) => error.into(),
+                Self::Hook(error) => error.into(),
+            },
+            Some(Err(source)) => source,
+            None => "the driver tells no reason".into(),
+        }
     }
 }
 
@@ -62,7 +70,7 @@ mod tests {
             let error = Refusal::from(told).into_driver().await;
             let refusal = Refusal::of_driver(&error).unwrap();
             assert_eq!(refusal.is_permanent(), permanent);
-            let source = refusal.clone().into_source();
+            let source = Refusal::unwrap_source(error);
             assert!(source.downcast_ref::<CredentialError>().is_some());
             assert_eq!(source.to_string(), "no credentials: gone");
         }

@@ -254,6 +254,7 @@ pub(super) fn transaction_outcome(error: &Error) -> &'static str {
         | Error::Closed
         | Error::Invalidated { .. }
         | Error::CommitLost { .. }
+        | Error::SessionMoved(_)
         | Error::TxDeadline { .. }
         | Error::RetriesExhausted { .. } => "failed",
     }

@@ -206,6 +206,7 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
         Error::Closed => "closed",
         Error::Postgres(_) => "postgres",
         Error::Invalidated { .. } => "invalidated",
+        Error::SessionMoved(_) => "session_moved",
         Error::Unknown(_) => "unknown",
         Error::CommitLost { .. } => "commit_lost",
         Error::NotReplicated { .. } => "not_replicated",

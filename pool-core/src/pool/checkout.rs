@@ -73,6 +73,10 @@ impl<D: Driver> SubPools<D> {
         let Some(sub_pool) = routes.route(target, &self.cluster) else {
             return Err(None);
         };
+        // What has to be cleaned first takes a round trip, and must not be dropped meanwhile.
+        if self.cluster.config().session().recycling.sql().is_some() {
+            return Err(Some(sub_pool.clone()));
+        }
         match D::try_get(&sub_pool.pool) {
             Some(conn) if self.admits(sub_pool) => Ok(hand_out(conn, &sub_pool.generation)),
             Some(conn) => {
@@ -218,6 +222,24 @@ impl<D: Driver> SubPools<D> {
         }
     }
 
+    /// Returns when the pool has been closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub(crate) async fn closed(&self) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if self.is_closed() {
+                return;
+            }
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Waits for a connection of one host; a long wait makes the monitor look at it.
     async fn wait_for_connection(
         &self,
@@ -238,13 +260,14 @@ impl<D: Driver> SubPools<D> {
             Ok(got) => Ok(got),
             Err(_) => {
                 let counts = D::counts(&sub_pool.pool);
-                if counts.size >= counts.max_size {
+                // If nobody waits for a place, the one it has got is being cleaned.
+                if counts.size >= counts.max_size && counts.waiting > 0 {
                     Err(Error::QueueFull(Box::new(QueueFull {
                         host: sub_pool.generation.host().clone(),
                         waited: clock.elapsed(),
                         size: counts.size,
                         max_size: counts.max_size,
-                        waiting: counts.waiting.max(1),
+                        waiting: counts.waiting,
                     })))
                 } else {
                     let generation = &sub_pool.generation;

@@ -215,7 +215,7 @@ impl Generation {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.into());
     }
 
-    pub(super) fn take_failure(&self) -> Option<BoxError> {
+    pub(crate) fn take_failure(&self) -> Option<BoxError> {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -57,6 +57,14 @@ pub(super) fn host_zone(mut to: ConfigBuilder, zones: BTreeMap<String, String>) 
     to
 }
 
+pub(super) fn session_setting(
+    to: ConfigBuilder,
+    settings: BTreeMap<String, String>,
+) -> ConfigBuilder {
+    let each = settings.into_iter();
+    each.fold(to, |to, (name, value)| to.session_setting(name, value))
+}
+
 pub(super) fn host_weight(mut to: ConfigBuilder, weights: BTreeMap<String, u32>) -> ConfigBuilder {
     for (host, weight) in weights {
         match one_host("host_weight", &host) {
@@ -112,6 +120,9 @@ pub(super) fn default_of(builder: &ConfigBuilder, name: &str) -> Option<super::R
             .map(|pattern| pattern.to_string().write()),
         "allowed_hosts" => {
             (!builder.host_settings.allowed_hosts.is_empty()).then(|| panic!("has a default now"))
+        }
+        "session_setting" => {
+            (!builder.session.settings.is_empty()).then(|| panic!("has a default now"))
         }
         "host_zone" => {
             (!builder.host_settings.zones.is_empty()).then(|| panic!("has a default now"))

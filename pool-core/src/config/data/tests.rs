@@ -117,6 +117,7 @@ fn what_is_read_twice_is_refused() {
             "strict",
             "refuse",
             "strict_writer",
+            "fast",
             "a=7",
         ]
         .into_iter()
@@ -173,6 +174,16 @@ const FULL: &[Line] = &[
     }),
     ("metrics_interval", "'10s'", |to| to.metrics_interval(S(10))),
     ("pool_name", "'orders'", |to| to.pool_name("orders")),
+    ("recycling", "'clean'", |to| to.recycling(Recycling::Clean)),
+    ("listener_capacity", "64", |to| to.listener_capacity(64)),
+    (
+        "session_setting",
+        "{ search_path = 'shop', 'app.tenant' = '7' }",
+        |to| {
+            let to = to.session_setting("app.tenant", "7");
+            to.session_setting("search_path", "shop")
+        },
+    ),
     ("statement_timeout", "'45s'", |to| {
         to.statement_timeout(Some(S(45)))
     }),
