@@ -29,7 +29,7 @@ pub use native::{
     Tx, TxBuilder,
 };
 pub use observe::Events;
-pub use pool::{PoolCounts, Status, SubPoolStatus};
+pub use pool::{Drained, PauseGuard, PoolCounts, Status, SubPoolStatus};
 pub use topology::{HostAddr, Target};
 #[cfg(feature = "backoff")]
 pub use tx::backoff_pauses;

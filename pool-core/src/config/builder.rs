@@ -6,9 +6,9 @@ use tokio_postgres::config::ChannelBinding;
 
 use super::{
     AwsEndpoint, Config, ConfigError, ContestedPolicy, EndpointKind, FailoverMode, HostPattern,
-    HostSettings, InstancePattern, MonitorSettings, ObserveSettings, PoolSettings, Recycling,
-    SessionSettings, SslMode, TlsSettings, TxSettings, access::Access, check, knobs::every_knob,
-    session, tls,
+    HostSettings, InstancePattern, LimitSettings, MonitorSettings, ObserveSettings, PoolSettings,
+    Recycling, SessionSettings, SslMode, TlsSettings, TxSettings, access::Access, check,
+    knobs::every_knob, session, tls,
 };
 use crate::{
     credentials::Secret,
@@ -47,6 +47,7 @@ pub struct ConfigBuilder {
     pub(super) hosts_by_discovery: bool,
     pub(super) host_settings: HostSettings,
     pub(super) pool: PoolSettings,
+    pub(super) limits: LimitSettings,
     pub(super) monitor: MonitorSettings,
     pub(super) tx: TxSettings,
     pub(super) observe: ObserveSettings,
@@ -122,6 +123,7 @@ impl ConfigBuilder {
             hosts_by_discovery: false,
             host_settings: HostSettings::default(),
             pool: PoolSettings::default(),
+            limits: LimitSettings::default(),
             monitor: MonitorSettings::default(),
             tx: TxSettings::default(),
             observe: ObserveSettings::default(),
@@ -278,6 +280,7 @@ impl ConfigBuilder {
             hosts_by_discovery,
             host_settings,
             pool,
+            limits,
             monitor,
             tx,
             observe,
@@ -289,6 +292,7 @@ impl ConfigBuilder {
         }
         check::hosts(&hosts, hosts_by_discovery)?;
         check::pool(&pool)?;
+        check::limits(&limits, &pool)?;
         check::monitor(&monitor)?;
         check::tx(&tx)?;
         check::observe(&observe)?;
@@ -309,6 +313,7 @@ impl ConfigBuilder {
             host_settings,
             reader_strategy: reader_strategy.unwrap_or_else(|| Arc::new(RoundRobin::new())),
             pool,
+            limits,
             monitor,
             tx,
             observe,

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    ConfigError, MonitorSettings, ObserveSettings, PoolSettings, Recycling, SessionSettings,
-    TxSettings, check_setting, knobs::RIVALS,
+    ConfigError, LimitSettings, MonitorSettings, ObserveSettings, PoolSettings, Recycling,
+    SessionSettings, TxSettings, check_setting, knobs::RIVALS,
 };
 use crate::{credentials::CredentialProvider, topology::HostAddr};
 
@@ -95,6 +95,40 @@ pub(super) fn pool(pool: &PoolSettings) -> Result<(), ConfigError> {
     at_least("connect_timeout", &pool.connect_timeout, &ms(10))?;
     at_least("max_concurrent_connects", &pool.max_concurrent_connects, &1)?;
     at_least("startup_timeout", &pool.startup_timeout, &ms(1))
+}
+
+pub(super) fn limits(limits: &LimitSettings, pool: &PoolSettings) -> Result<(), ConfigError> {
+    let least = Duration::from_millis(100);
+    if let Some(timeout) = &limits.idle_timeout {
+        at_least("idle_timeout", timeout, &least)?;
+    }
+    if let Some(lifetime) = &limits.max_lifetime {
+        at_least("max_lifetime", lifetime, &least)?;
+    }
+    for (key, size, with, most) in [
+        (
+            "writer_min_size",
+            limits.writer_min_size,
+            "writer_size",
+            pool.writer_size,
+        ),
+        (
+            "reader_min_size",
+            limits.reader_min_size,
+            "reader_size",
+            pool.reader_size,
+        ),
+        ("warm_up", limits.warm_up, "writer_size", pool.writer_size),
+    ] {
+        if size > most {
+            return Err(ConfigError::Contradiction {
+                key,
+                with,
+                reason: "the first can't be greater than the second",
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn monitor(monitor: &MonitorSettings) -> Result<(), ConfigError> {

@@ -60,6 +60,15 @@ macro_rules! every_knob {
                     startup_timeout: Duration,
                     lazy: bool,
                 }
+                limits: LimitSettings {
+                    writer_min_size: usize,
+                    reader_min_size: usize,
+                    warm_up: usize,
+                    warm_up_wait: Duration,
+                    idle_timeout: Option<Duration>,
+                    max_lifetime: Option<Duration>,
+                    max_waiting: Option<usize>,
+                }
                 monitor: MonitorSettings {
                     idle_interval: Duration,
                     active_interval: Duration,

@@ -15,6 +15,7 @@ mod host_pattern;
 mod keys;
 mod knobs;
 mod libpq;
+mod limits;
 mod milliseconds;
 mod observe;
 mod service;
@@ -34,6 +35,7 @@ pub use data::Settings;
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
 pub(crate) use libpq::hosts_of_conninfo;
+pub use limits::LimitSettings;
 pub(crate) use milliseconds::Milliseconds;
 pub use observe::ObserveSettings;
 pub(crate) use session::{ConnectHook, check_setting};
@@ -94,6 +96,7 @@ pub struct Config {
     host_settings: HostSettings,
     reader_strategy: Arc<dyn ReaderStrategy>,
     pool: PoolSettings,
+    limits: LimitSettings,
     monitor: MonitorSettings,
     tx: TxSettings,
     observe: ObserveSettings,
@@ -145,6 +148,12 @@ impl Config {
     #[must_use]
     pub fn pool(&self) -> &PoolSettings {
         &self.pool
+    }
+
+    /// How many connections are kept, how long they live, and how many checkouts may wait.
+    #[must_use]
+    pub fn limits(&self) -> &LimitSettings {
+        &self.limits
     }
 
     /// How hosts are watched.

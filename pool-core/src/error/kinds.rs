@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use super::{Disposition, HookFailed, SessionMoved, TxPhase, in_words, is_connection_loss};
+use super::{
+    Disposition, HookFailed, Overloaded, Paused, QueueFull, SessionMoved, TxPhase, in_words,
+    is_connection_loss,
+};
 use crate::{
     config::ConfigError,
     outcome::{Doubt, Evidence},
@@ -38,6 +41,10 @@ pub enum Error {
     NoHost(Box<NoHost>),
     /// The deadline passed while all connections of the host were in use.
     QueueFull(Box<QueueFull>),
+    /// As many checkouts wait as may: this one failed at once.
+    Overloaded(Box<Overloaded>),
+    /// The deadline passed while the pool was paused.
+    Paused(Box<Paused>),
     /// A host refused the connection for a reason that waiting does not cure.
     Connect(Box<ConnectError>),
     /// The pool has been closed.
@@ -137,6 +144,8 @@ impl Error {
         match self {
             Self::NoHost(_)
             | Self::QueueFull(_)
+            | Self::Overloaded(_)
+            | Self::Paused(_)
             | Self::Invalidated { .. }
             | Self::SessionMoved(_)
             | Self::CommitLost { .. }
@@ -210,6 +219,8 @@ impl fmt::Display for Error {
             Self::Config(error) => fmt::Display::fmt(error, f),
             Self::NoHost(error) => fmt::Display::fmt(error, f),
             Self::QueueFull(error) => fmt::Display::fmt(error, f),
+            Self::Overloaded(error) => fmt::Display::fmt(error, f),
+            Self::Paused(error) => fmt::Display::fmt(error, f),
             Self::Connect(error) => fmt::Display::fmt(error, f),
             Self::Closed => f.write_str("the pool is closed: build a new one to go on"),
             Self::Postgres(error) => match error.as_db_error() {
@@ -292,7 +303,7 @@ impl StdError for Error {
         match self {
             Self::Config(error) => Some(error),
             Self::NoHost(error) => error.source(),
-            Self::QueueFull(_) => None,
+            Self::QueueFull(_) | Self::Overloaded(_) | Self::Paused(_) => None,
             Self::Connect(error) => error.source(),
             Self::Postgres(error) => Some(error),
             Self::Unknown(in_doubt) => in_doubt.source(),
@@ -366,43 +377,6 @@ impl fmt::Display for NoHost {
 impl StdError for NoHost {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|error| error.as_ref() as _)
-    }
-}
-
-/// All connections of a host were in use until the checkout's deadline.
-///
-/// ```no_run
-/// # async fn f(pool: leadpool::Pool) {
-/// use leadpool::Error;
-///
-/// if let Err(Error::QueueFull(error)) = pool.get().await {
-///     eprintln!("{} of {} in use, {} wait", error.size, error.max_size, error.waiting);
-/// }
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct QueueFull {
-    /// The host.
-    pub host: HostAddr,
-    /// How long the checkout waited.
-    pub waited: Duration,
-    /// How many connections the sub-pool has.
-    pub size: usize,
-    /// How many it may have.
-    pub max_size: usize,
-    /// How many checkouts are waiting with this one.
-    pub waiting: usize,
-}
-
-impl fmt::Display for QueueFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no connection to {} became free within {:.1?}: {} of {} are open, {} checkouts wait; \
-             raise the pool's size, or look for connections that are held too long",
-            self.host, self.waited, self.size, self.max_size, self.waiting
-        )
     }
 }
 

@@ -5,13 +5,15 @@ mod classify;
 mod kinds;
 mod session;
 mod sqlstate;
+mod waits;
 mod words;
 
 pub(crate) use classify::is_connection_loss;
 pub use classify::{Disposition, TxPhase};
 pub(crate) use kinds::driver_error;
-pub use kinds::{BoxError, ConnectError, Error, InDoubt, NoHost, QueueFull};
 pub(crate) use words::{in_words, tls_error};
 
 pub use crate::tls::TlsError;
+pub use kinds::{BoxError, ConnectError, Error, InDoubt, NoHost};
 pub use session::{HookFailed, SessionMoved};
+pub use waits::{Overloaded, Paused, QueueFull};

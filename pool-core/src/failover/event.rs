@@ -175,6 +175,18 @@ pub enum Event {
         /// The host.
         host: HostAddr,
     },
+    /// Checkouts wait from now on: see [`Pool::pause`](crate::Pool::pause).
+    #[non_exhaustive]
+    Paused {
+        /// Whether it concerns all pools of the cluster, or one.
+        all: bool,
+    },
+    /// The pause is over.
+    #[non_exhaustive]
+    Resumed {
+        /// Whether it concerned all pools of the cluster, or one.
+        all: bool,
+    },
 }
 
 impl Event {
@@ -208,6 +220,8 @@ impl Event {
             Self::HostNotAllowed { .. } => "host_not_allowed",
             Self::HostLagging { .. } => "host_lagging",
             Self::HostCaughtUp { .. } => "host_caught_up",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [Is my commit safe?](commit) What becomes of a COMMIT that a failover cuts off.
 //! - [What is retried](retries) Every error, in every phase of a transaction.
 //! - [Silence](silence) What each timer does, and what becomes of a query on a host that is gone.
+//! - [How many connections, and for how long](limits) Sizes, lives, queues, pauses, the end.
 //! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
 //! - [What can be seen from outside](observability) Metrics, spans, events, the status; a dashboard.
 //! - [TLS](tls) What each `sslmode` protects from, what is checked, and when certificates are
@@ -24,6 +25,10 @@ pub mod retries {
 
 pub mod silence {
     #![doc = include_str!("silence.md")]
+}
+
+pub mod limits {
+    #![doc = include_str!("limits.md")]
 }
 
 pub mod clusters {

@@ -7,13 +7,14 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{broadcast, mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Pulse,
+    Pauses, Pulse,
     shared::{Follower, Shared},
     worker::{Request, Worker},
 };
@@ -56,6 +57,7 @@ struct Inner {
     events: broadcast::WeakSender<Event>,
     meters: Meters,
     monitor: JoinHandle<()>,
+    runtime: Handle,
 }
 
 impl Drop for Inner {
@@ -142,6 +144,7 @@ impl Cluster {
                 events: weak,
                 meters,
                 monitor,
+                runtime: Handle::current(),
             }),
         }
     }
@@ -250,6 +253,27 @@ impl Cluster {
 
     pub(crate) fn attach(&self, follower: &Arc<impl Follower + 'static>) {
         self.inner.shared.attach(follower);
+    }
+
+    /// All pools of the cluster.
+    pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        self.inner.shared.followers()
+    }
+
+    /// Who has all pools of the cluster paused.
+    pub(crate) fn pauses(&self) -> &Pauses {
+        self.inner.shared.pauses()
+    }
+
+    /// Where the monitor runs, and the tasks of its pools.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.inner.runtime
+    }
+
+    /// Tells of what a pool of the cluster does.
+    pub(crate) fn emit(&self, event: Event) {
+        // A monitor that has ended tells nobody.
+        drop(self.inner.requests.try_send(Request::Announce(event)));
     }
 
     /// Notes a checkout of the writer.

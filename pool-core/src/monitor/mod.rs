@@ -8,6 +8,7 @@
 mod cluster;
 mod discoverer;
 mod login;
+mod pauses;
 mod probe;
 mod prober;
 mod pulse;
@@ -20,6 +21,7 @@ mod worker;
 
 pub use cluster::Cluster;
 pub(crate) use cluster::Reporter;
+pub(crate) use pauses::Pauses;
 pub(crate) use pulse::Pulse;
 pub(crate) use shared::Follower;
 pub(crate) use wakes::Wakes;

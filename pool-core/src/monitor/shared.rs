@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::Pulse;
+use super::{Pauses, Pulse};
 use crate::{
     failover::Answer,
     observe::Levels,
@@ -30,6 +30,12 @@ pub(crate) trait Follower: Send + Sync {
 
     /// Whether connections to that host are checked out, or waited for. Must not block.
     fn is_in_use(&self, host: &HostAddr) -> bool;
+
+    /// Acts on the begin or the end of a pause. Must not block.
+    fn pauses_changed(&self);
+
+    /// How many connections are in use or about to be.
+    fn in_use(&self) -> usize;
 }
 
 /// A short look at the newest topology.
@@ -55,6 +61,8 @@ pub(crate) struct Shared {
     used: AtomicBool,
     closed: AtomicBool,
     pulses: Mutex<HashMap<HostAddr, Arc<Pulse>>>,
+    /// Who has all pools of the cluster paused.
+    pauses: Pauses,
     /// What is remembered of promotions and flushed logs.
     history: Mutex<History>,
 }
@@ -69,6 +77,7 @@ impl Shared {
             used: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             pulses: Mutex::default(),
+            pauses: Pauses::default(),
             history: Mutex::new(History::default()),
         }
     }
@@ -128,6 +137,20 @@ impl Shared {
         follower.follow(&self.topology());
         let weak: Weak<dyn Follower> = Arc::downgrade(&(follower.clone() as Arc<dyn Follower>));
         followers.push(weak);
+    }
+
+    /// All who follow.
+    pub(super) fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        let followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        followers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Who has all pools of the cluster paused.
+    pub(super) fn pauses(&self) -> &Pauses {
+        &self.pauses
     }
 
     /// Tells those who wait for a change that none will come.

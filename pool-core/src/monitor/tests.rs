@@ -29,6 +29,12 @@ impl Follower for Clumsy {
     fn is_in_use(&self, _: &HostAddr) -> bool {
         false
     }
+
+    fn pauses_changed(&self) {}
+
+    fn in_use(&self) -> usize {
+        0
+    }
 }
 
 #[tokio::test]

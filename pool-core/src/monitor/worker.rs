@@ -61,6 +61,8 @@ pub(crate) enum Request {
     ForgetTerm,
     /// Somebody has heard of a change.
     ProbeNow,
+    /// A pool has something to tell.
+    Announce(Event),
 }
 
 #[derive(Debug)]
@@ -300,6 +302,7 @@ impl Worker {
             }
             Request::InUse => self.watchdog.wake(&self.shared, self.watched.keys()),
             Request::ForgetTerm => self.handle(Input::ForgetTerm),
+            Request::Announce(event) => self.announcer.announce(event),
             Request::ProbeNow => {
                 for watched in self.watched.values() {
                     watched.bell.ring.notify_one();

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Disposition, Error, TxPhase, driver_error, is_connection_loss},
     failover::Report,
-    pool::{Generation, SubPools},
+    pool::{Generation, Purpose, SubPools},
     topology::HostView,
     tx::{self, Failure, Options},
 };
@@ -51,8 +51,12 @@ where
 {
     let asked_at = Instant::now();
     let left = deadline.saturating_duration_since(asked_at);
+    let purpose = match number {
+        1 => Purpose::New,
+        _ => Purpose::Retry,
+    };
     let (client, generation) = pools
-        .checkout(options.target, left, |client, generation| {
+        .checkout(purpose, options.target, left, |client, generation| {
             (client, generation.clone())
         })
         .await

@@ -8,13 +8,13 @@ use std::{
 
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Object, Pool, PoolError,
-    RecyclingMethod, TimeoutType, Timeouts,
+    QueueMode, RecyclingMethod, TimeoutType, Timeouts,
 };
 
 use super::{connect::HostConnect, limits::Limits, recycle, refusal::Refusal};
 use crate::{
     error::{BoxError, Disposition, TxPhase, tls_error},
-    pool::{Driver, Generation, GetError, PoolCounts},
+    pool::{Driver, Generation, GetError, PoolCounts, Stamp},
 };
 
 const NO_TIMEOUTS: Timeouts = Timeouts {
@@ -64,6 +64,8 @@ impl Driver for Native {
         builder
             .max_size(size)
             .pre_recycle(Hook::sync_fn(restore))
+            // The one returned last is warm; those too many fall idle, and can be closed.
+            .queue_mode(QueueMode::Lifo)
             .build()
             .expect("invariant: building fails only for timeouts without a runtime, none are set")
     }
@@ -102,6 +104,16 @@ impl Driver for Native {
         }
     }
 
+    fn stamp(conn: &Object) -> Option<Stamp> {
+        Some(stamp(Object::metrics(conn)))
+    }
+
+    fn retain(pool: &Pool, keep: &mut dyn FnMut(Stamp) -> bool) {
+        let retained = pool.retain(|client, metrics| !client.is_closed() && keep(stamp(&metrics)));
+        // Closed here, and not under the pool's lock.
+        drop(retained);
+    }
+
     fn counts(pool: &Pool) -> PoolCounts {
         let status = pool.status();
         PoolCounts {
@@ -127,6 +139,14 @@ impl Driver for Native {
             Some(_) => Refusal::unwrap_source(error),
             None => Box::new(error),
         }
+    }
+}
+
+/// deadpool reads the clock when an object is taken, but not when it comes back.
+pub(super) fn stamp(metrics: &Metrics) -> Stamp {
+    Stamp {
+        opened: metrics.created,
+        taken: metrics.recycled,
     }
 }
 

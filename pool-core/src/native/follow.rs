@@ -7,7 +7,12 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
-use super::{Native, connect, driver::manager_config, recycle, refusal::Refusal};
+use super::{
+    Native, connect,
+    driver::{manager_config, stamp},
+    recycle,
+    refusal::Refusal,
+};
 use crate::{error::HookFailed, pool::SubPools, topology::Target};
 
 /// Opens connections to whoever is the writer at that moment; waits while there is none.
@@ -61,10 +66,15 @@ pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
     let of_this_writer = Hook::sync_fn(move |_, metrics| {
         hook_pools.cluster().note_writing();
         hook_pools.cluster().note_use();
-        if hook_pools.is_of_this_writer(metrics.created) {
-            Ok(())
-        } else {
+        if !hook_pools.is_of_this_writer(metrics.created) {
             Err(HookError::message("opened under a former writer"))
+        } else if hook_pools.is_paused() {
+            // A new one waits for the end of the pause.
+            Err(HookError::message("paused"))
+        } else if hook_pools.is_too_old(&stamp(metrics)) {
+            Err(HookError::message("open for too long"))
+        } else {
+            Ok(())
         }
     });
     let connect = FollowWriter {

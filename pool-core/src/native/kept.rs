@@ -9,7 +9,7 @@ use super::Native;
 use crate::{
     config::check_setting,
     error::{BoxError, ConnectError, Disposition, Error, SessionMoved, TxPhase},
-    pool::{Generation, SubPools},
+    pool::{Generation, Purpose, SubPools},
     topology::{HostAddr, Target},
     tx::IsolationLevel,
 };
@@ -275,11 +275,11 @@ impl KeptSession {
             .collect();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let checkout = self
-                .pools
-                .checkout(self.target, left, |client, generation| {
-                    Held::new(client, generation.clone())
-                });
+            let checkout =
+                self.pools
+                    .checkout(Purpose::New, self.target, left, |client, generation| {
+                        Held::new(client, generation.clone())
+                    });
             let mut held = checkout.await?;
             if sql.is_empty() {
                 return Ok(held);

@@ -12,6 +12,7 @@ mod kept;
 mod lease;
 mod limits;
 mod listener;
+mod pausing;
 mod pool;
 mod recycle;
 mod refusal;

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     monitor::Cluster,
     observe::TransactionMeters,
-    pool::{Status, SubPools},
+    pool::{Purpose, Status, SubPools},
     topology::Target,
     tx::Budget,
 };
@@ -94,10 +94,12 @@ impl Pool {
     #[must_use]
     pub fn new(cluster: &Cluster) -> Self {
         let tx = cluster.config().tx();
+        let sub_pools = SubPools::new(cluster, Native::default());
+        sub_pools.keep();
         Self {
             inner: Arc::new(Inner {
                 budget: Budget::new(tx.retry_budget, tx.retry_budget_ratio),
-                sub_pools: SubPools::new(cluster, Native::default()),
+                sub_pools,
                 sessions: Sessions::default(),
                 transaction_meters: TransactionMeters::new(cluster.meters()),
             }),
@@ -115,6 +117,8 @@ impl Pool {
     /// - [`Error::NoHost`]: no host was usable in time; says what was seen on each.
     /// - [`Error::QueueFull`]: all connections were in use for the whole time.
     /// - [`Error::Connect`]: the host refuses the session (wrong password, no such database).
+    /// - [`Error::Overloaded`]: as many wait as [may](crate::config::LimitSettings::max_waiting).
+    /// - [`Error::Paused`]: the pool was [paused](Self::pause) for the whole time.
     /// - [`Error::Closed`]: the pool has been closed.
     ///
     /// # Cancel safety
@@ -177,7 +181,7 @@ impl Pool {
     ) -> impl Future<Output = Result<Client, Error>> + Send + '_ {
         self.inner
             .sub_pools
-            .checkout(target, timeout, |client, _| client)
+            .checkout(Purpose::New, target, timeout, |client, _| client)
     }
 
     /// A real [`deadpool_postgres::Pool`] that follows the writer, for code that insists on the
@@ -297,7 +301,7 @@ impl Pool {
         self.inner.sub_pools.is_closed()
     }
 
-    pub(super) fn sub_pools(&self) -> &SubPools<Native> {
+    pub(super) fn sub_pools(&self) -> &Arc<SubPools<Native>> {
         &self.inner.sub_pools
     }
 

@@ -12,7 +12,7 @@ use crate::{
     failover::Report,
     observe::resolution_span,
     outcome::{Doubt, Evidence, Incarnation, Outcome, Proof, Status, Testimony, Verdict, judge},
-    pool::{Generation, SubPools},
+    pool::{Generation, Purpose, SubPools},
     topology::{Lsn, Target},
 };
 
@@ -106,9 +106,12 @@ async fn ask_on(
     };
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let checkout = pools.checkout(Target::Primary, left, |client, generation| {
-            (client, generation.clone())
-        });
+        let checkout = pools.checkout(
+            Purpose::Outcome,
+            Target::Primary,
+            left,
+            |client, generation| (client, generation.clone()),
+        );
         let (client, generation) = match checkout.await {
             Ok(got) => got,
             Err(error) => {
@@ -178,9 +181,12 @@ pub(super) async fn is_settled(
     host: &Arc<Generation>,
     evidence: &Evidence,
 ) -> bool {
-    let checkout = pools.checkout(Target::Primary, LOOK, |client, generation| {
-        (client, generation.clone())
-    });
+    let checkout = pools.checkout(
+        Purpose::Outcome,
+        Target::Primary,
+        LOOK,
+        |client, generation| (client, generation.clone()),
+    );
     let Ok((client, generation)) = checkout.await else {
         return false;
     };

@@ -199,6 +199,8 @@ impl<'a> TxBuilder<'a> {
         Fut: Future<Output = Result<T, Error>>,
     {
         let pools = self.pool.sub_pools();
+        // A pool that is drained waits for it, its repetitions included.
+        let _running = pools.busy();
         let sessions = self.pool.sessions();
         let options = &self.options;
         let meters = self.pool.transaction_meters();

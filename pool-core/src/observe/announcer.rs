@@ -174,7 +174,9 @@ impl Announcer {
             | Event::DiscoveryContradicted { .. }
             | Event::HostNotAllowed { .. }
             | Event::HostLagging { .. }
-            | Event::HostCaughtUp { .. } => {}
+            | Event::HostCaughtUp { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. } => {}
         }
         state.failover.clone()
     }
@@ -317,6 +319,16 @@ impl Announcer {
             Event::HostCaughtUp { host } => {
                 tell_of!(HOST_CAUGHT_UP, pool, host, {}, "standby has caught up");
             }
+            Event::Paused { all } => tell!(
+                PAUSED,
+                { db.client.connection.pool.name = pool, leadpool.all = all },
+                "checkouts wait"
+            ),
+            Event::Resumed { all } => tell!(
+                RESUMED,
+                { db.client.connection.pool.name = pool, leadpool.all = all },
+                "checkouts go on"
+            ),
         }
     }
 

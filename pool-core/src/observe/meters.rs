@@ -250,6 +250,8 @@ pub(super) fn transaction_outcome(error: &Error) -> &'static str {
         Error::Config(_)
         | Error::NoHost(_)
         | Error::QueueFull(_)
+        | Error::Overloaded(_)
+        | Error::Paused(_)
         | Error::Connect(_)
         | Error::Closed
         | Error::Invalidated { .. }
@@ -265,6 +267,8 @@ pub(super) fn checkout_outcome(error: &Error) -> &'static str {
     match error {
         Error::NoHost(_) => "no_host",
         Error::QueueFull(_) => "queue_full",
+        Error::Overloaded(_) => "overloaded",
+        Error::Paused(_) => "paused",
         Error::Connect(_) => "connect",
         Error::Closed => "closed",
         _ => "other",

@@ -81,7 +81,7 @@ table! {
     WRITER_WAITING: Gauge "leadpool_writer_waiting" ["pool"] "count",
         "Checkouts that wait because there is no writer.";
     CHECKOUTS: Counter "leadpool_checkouts_total" ["pool" "target" "outcome"] "count",
-        "Checkouts by what they asked for; `outcome` is `ok`, `no_host`, `queue_full`, `connect`, `closed`, `cancelled` or `other`.";
+        "Checkouts by what they asked for; `outcome` is `ok`, `no_host`, `queue_full`, `overloaded`, `paused`, `connect`, `closed`, `cancelled` or `other`.";
     CHECKOUT_WAIT: Histogram "leadpool_checkout_wait_seconds" ["pool" "target" "outcome"] "seconds",
         "How long checkouts took that found no idle connection; the others take no time and are not in it.";
     CONNECTS: Counter "leadpool_connects_total" ["pool" "host" "outcome"] "count",

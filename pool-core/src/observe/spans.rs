@@ -202,6 +202,8 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
         Error::Config(_) => "config",
         Error::NoHost(_) => "no_host",
         Error::QueueFull(_) => "queue_full",
+        Error::Overloaded(_) => "overloaded",
+        Error::Paused(_) => "paused",
         Error::Connect(_) => "connect",
         Error::Closed => "closed",
         Error::Postgres(_) => "postgres",

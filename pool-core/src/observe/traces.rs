@@ -138,6 +138,12 @@ pub(crate) mod rows {
         HOST_CAUGHT_UP: Event "leadpool.host_caught_up" in "leadpool::failover" INFO
             ["db.client.connection.pool.name" "server.address" "server.port"],
             "A standby that was behind has caught up.";
+        PAUSED: Event "leadpool.paused" in "leadpool::pool" INFO
+            ["db.client.connection.pool.name" "leadpool.all"],
+            "Checkouts wait from now on: of one pool, or of all pools of the cluster.";
+        RESUMED: Event "leadpool.resumed" in "leadpool::pool" INFO
+            ["db.client.connection.pool.name" "leadpool.all"],
+            "The pause is over.";
         DISCOVERY_FAILED: Event "leadpool.discovery_failed" in "leadpool::discovery" WARN
             ["db.client.connection.pool.name" "leadpool.source" "leadpool.problem"],
             "A source could not tell the hosts; told once for each problem.";

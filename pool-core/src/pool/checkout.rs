@@ -3,17 +3,28 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     task::Poll,
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tracing::Instrument as _;
 
-use super::{Driver, Generation, GetError, SubPool, SubPools, gate::Turn};
+use super::{
+    Driver, Generation, GetError, SubPool, SubPools,
+    clock::{Clock, Trouble, after},
+    gate::{Gate, Place, Turn},
+    routes::Routes,
+};
 use crate::{
-    error::{BoxError, ConnectError, Error, QueueFull},
+    error::{BoxError, ConnectError, Error, Overloaded, Paused, QueueFull},
     failover::Report,
     observe::Waiting,
     topology::Target,
@@ -24,9 +35,31 @@ use crate::{
 const SLOW: Duration = Duration::from_millis(250);
 /// How long to wait for that look before trying again.
 const LOOK: Duration = Duration::from_millis(250);
-/// The pauses between attempts to connect to a host that lives but gives no session.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// What a checkout is for: what has begun goes on while nothing new may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Something new.
+    New,
+    /// Another attempt of a transaction: a pool that is drained, or in which too many wait, serves
+    /// it all the same.
+    Retry,
+    /// To find out what became of a COMMIT: it waits neither for the end of a pause nor for others.
+    Outcome,
+}
+
+/// What a checkout asks for.
+#[derive(Clone, Copy)]
+struct Ask {
+    purpose: Purpose,
+    target: Target,
+}
+
+impl Ask {
+    /// Whether neither a pause nor a queue holds it up.
+    fn may_pass(self) -> bool {
+        self.purpose == Purpose::Outcome
+    }
+}
 
 type Got<D> = Result<<D as Driver>::Conn, GetError<<D as Driver>::Error>>;
 
@@ -43,6 +76,7 @@ impl<D: Driver> SubPools<D> {
     /// Dropping the future gives back the place in each queue; nothing leaks.
     pub(crate) async fn checkout<R>(
         &self,
+        purpose: Purpose,
         target: Target,
         timeout: Duration,
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
@@ -54,8 +88,9 @@ impl<D: Driver> SubPools<D> {
             }
             Err(chosen) => chosen,
         };
+        let ask = Ask { purpose, target };
         // Apart, so that its large state burdens only those who wait.
-        let (conn, generation) = Box::pin(self.observed_wait(target, timeout, chosen)).await?;
+        let (conn, generation) = Box::pin(self.observed_wait(ask, timeout, chosen)).await?;
         Ok(hand_out(conn, &generation))
     }
 
@@ -66,7 +101,7 @@ impl<D: Driver> SubPools<D> {
         target: Target,
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
     ) -> Result<R, Option<Arc<SubPool<D>>>> {
-        if target == Target::Primary && self.gate.is_queued() {
+        if self.gate(target).is_queued() {
             return Err(None);
         }
         let routes = self.routes.load();
@@ -78,34 +113,60 @@ impl<D: Driver> SubPools<D> {
             return Err(Some(sub_pool.clone()));
         }
         match D::try_get(&sub_pool.pool) {
-            Some(conn) if self.admits(sub_pool) => Ok(hand_out(conn, &sub_pool.generation)),
             Some(conn) => {
-                D::discard(conn);
+                self.note(sub_pool);
+                let is_over = self.lives.is_over_when_taken(D::stamp(&conn));
+                if sub_pool.generation.is_open() && !is_over {
+                    return Ok(hand_out(conn, &sub_pool.generation));
+                }
+                self.put_back(sub_pool, conn);
                 Err(None)
             }
             None => Err(Some(sub_pool.clone())),
         }
     }
 
-    /// The last look before a connection is handed out.
-    fn admits(&self, sub_pool: &SubPool<D>) -> bool {
+    /// The queue of those who ask for the same: the writer, or something else.
+    #[inline]
+    fn gate(&self, target: Target) -> &Gate {
+        match target {
+            Target::Primary => &self.gate,
+            _ => &self.other_gate,
+        }
+    }
+
+    #[inline]
+    fn note(&self, sub_pool: &SubPool<D>) {
         if sub_pool.generation.is_writer() {
             self.cluster.note_writing();
         }
         self.cluster.note_use();
-        !sub_pool.generation.is_retired()
+    }
+
+    /// The last look before a connection is handed out.
+    fn admits(&self, sub_pool: &SubPool<D>, conn: &D::Conn) -> bool {
+        self.note(sub_pool);
+        !sub_pool.generation.is_retired() && !self.lives.is_over_when_taken(D::stamp(conn))
+    }
+
+    /// What is not handed out goes back, if it may be handed out later.
+    #[cold]
+    fn put_back(&self, sub_pool: &SubPool<D>, conn: D::Conn) {
+        if !self.admits(sub_pool, &conn) {
+            D::discard(conn);
+        }
     }
 
     /// Waits, and tells of it.
     async fn observed_wait(
         &self,
-        target: Target,
+        ask: Ask,
         timeout: Duration,
         chosen: Option<Arc<SubPool<D>>>,
     ) -> Result<(D::Conn, Arc<Generation>), Error> {
-        let waiting = Waiting::begin(&self.meters, target);
+        let waiting = Waiting::begin(&self.meters, ask.target);
         let waited = self
-            .wait(target, timeout, chosen)
+            .wait(ask, timeout, chosen)
             .instrument(waiting.span())
             .await;
         waiting.ended(&waited);
@@ -114,47 +175,65 @@ impl<D: Driver> SubPools<D> {
 
     async fn wait(
         &self,
-        target: Target,
+        ask: Ask,
         timeout: Duration,
         mut chosen: Option<Arc<SubPool<D>>>,
     ) -> Result<(D::Conn, Arc<Generation>), Error> {
-        let mut clock = Clock {
-            timeout,
-            begun: None,
-        };
-        let mut turn: Option<Turn<'_>> = None;
+        let target = ask.target;
+        let mut clock = Clock::new(timeout);
         let mut trouble = Trouble::default();
+        let mut turn: Option<Turn<'_>> = None;
+        let mut place: Option<Place<'_>> = None;
+        // A pool that is drained waits for it; if it is refused, that is at once.
+        let _busy = self.busy.token();
+        let mut is_accepted = ask.purpose != Purpose::New;
         loop {
             let routes = self.routes.load_full();
-            if routes.closed {
+            if routes.state.closed || (routes.state.draining && !is_accepted) {
                 return Err(Error::Closed);
             }
-            let overtakes = target == Target::Primary && turn.is_none() && self.gate.is_queued();
+            is_accepted = true;
+            let overtakes = !ask.may_pass() && turn.is_none() && self.gate(target).is_queued();
+            let is_held = !ask.may_pass() && routes.state.paused;
             let chosen = chosen
                 .take()
-                .or_else(|| routes.route(target, &self.cluster).cloned());
+                .or_else(|| routes.find(target, &self.cluster).cloned());
             let sub_pool = match &chosen {
-                Some(sub_pool) if !overtakes => sub_pool,
+                Some(sub_pool) if !overtakes && !is_held => sub_pool,
                 _ => {
+                    self.count_waiter(ask, &mut place)?;
                     turn = self
-                        .wait_for_route(target, turn, &mut clock, &mut trouble)
+                        .wait_for_route(ask, turn, &mut clock, &mut trouble)
                         .await?;
                     continue;
                 }
             };
             let mut getting = pin!(D::get(&sub_pool.pool));
             let first = poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await;
+            // Either this sees the pause, or the pause sees this one in the queue and waits for it.
+            fence(Ordering::SeqCst);
+            if sub_pool.generation.is_paused() && !ask.may_pass() {
+                if let Poll::Ready(Ok(conn)) = first {
+                    self.put_back(sub_pool, conn);
+                }
+                // The routes that say so are about to be published.
+                yield_now().await;
+                continue;
+            }
             // Having been polled, it stands in the host's own queue; the next one may follow.
             drop(turn.take());
             let got = match first {
                 Poll::Ready(got) => got,
                 Poll::Pending => {
+                    if D::counts(&sub_pool.pool).is_exhausted() {
+                        self.count_waiter(ask, &mut place)?;
+                    }
                     self.wait_for_connection(sub_pool, getting, target, &mut clock, &mut trouble)
                         .await?
                 }
             };
             match got {
-                Ok(conn) if self.admits(sub_pool) => {
+                Ok(conn) if self.admits(sub_pool, &conn) => {
                     return Ok((conn, sub_pool.generation.clone()));
                 }
                 Ok(conn) => D::discard(conn),
@@ -167,40 +246,88 @@ impl<D: Driver> SubPools<D> {
         }
     }
 
-    /// Waits until some host is usable. Those who ask for the writer are let on in the order in
-    /// which they came.
+    /// Counts a checkout as one that waits; fails if too many do.
+    fn count_waiter<'a>(&'a self, ask: Ask, place: &mut Option<Place<'a>>) -> Result<(), Error> {
+        if place.is_none() {
+            let always = ask.purpose != Purpose::New;
+            let entered = self.waiting.enter(always);
+            *place = Some(entered.map_err(|(waiting, max_waiting)| {
+                Error::Overloaded(Box::new(Overloaded {
+                    target: ask.target,
+                    waiting,
+                    max_waiting,
+                }))
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Waits until some host is usable and no pause is on. All are let on in the order in which
+    /// they came; but who asks for something else than the writer does not wait for others' hosts.
     async fn wait_for_route<'a>(
         &'a self,
-        target: Target,
+        ask: Ask,
         turn: Option<Turn<'a>>,
         clock: &mut Clock,
         trouble: &mut Trouble,
     ) -> Result<Option<Turn<'a>>, Error> {
+        let target = ask.target;
+        let deadline = clock.deadline();
         let waiting = async {
-            let turn = match (target, turn) {
-                (Target::Primary, None) => Some(self.gate.enter().await),
-                (_, turn) => turn,
+            let mut turn = match turn {
+                None if !ask.may_pass() => Some(self.gate(target).enter().await),
+                turn => turn,
             };
             let mut changed = self.changed.subscribe();
             loop {
                 changed.borrow_and_update();
-                {
+                let warming_until = {
                     let routes = self.routes.load();
-                    if routes.closed || routes.has(target) {
+                    if routes.state.closed {
                         return turn;
                     }
-                }
-                if changed.changed().await.is_err() {
+                    let is_held = routes.state.paused && !ask.may_pass();
+                    let found = routes.has(target);
+                    let until = self.warming_until(&routes, target).filter(|_| !is_held);
+                    if found && !is_held && (until.is_none() || ask.may_pass()) {
+                        return turn;
+                    }
+                    if !is_held && !found && target != Target::Primary {
+                        turn = None;
+                    }
+                    until
+                };
+                let change = changed.changed();
+                let is_last = match warming_until {
+                    Some(until) => matches!(timeout_at(until, change).await, Ok(Err(_))),
+                    None => change.await.is_err(),
+                };
+                if is_last {
                     return turn;
                 }
             }
         };
-        match timeout_at(clock.deadline(), waiting).await {
+        match timeout_at(deadline, waiting).await {
             Ok(turn) => Ok(turn),
+            Err(_) if self.routes.load().state.paused => Err(Error::Paused(Box::new(Paused {
+                target,
+                waited: clock.elapsed(),
+            }))),
             Err(_) => Err(self
                 .cluster
                 .no_host(target, clock.elapsed(), trouble.last.take())),
         }
+    }
+
+    /// Until when those who ask for the writer are held back for its warm-up.
+    fn warming_until(&self, routes: &Routes<D>, target: Target) -> Option<Instant> {
+        let limits = self.cluster.config().limits();
+        if limits.warm_up_wait.is_zero() || limits.warm_up == 0 || target != Target::Primary {
+            return None;
+        }
+        let writer = routes.writer.as_ref()?;
+        let until = after(routes.writer_since.into(), limits.warm_up_wait);
+        (!writer.generation.is_warm() && Instant::now() < until).then_some(until)
     }
 
     /// Waits until some host is usable, and says under which generation. Without a deadline: the
@@ -320,66 +447,9 @@ impl<D: Driver> SubPools<D> {
         }
         Ok(())
     }
-
-    /// Closes the pool and waits until what is checked out has come back, for `timeout` at most;
-    /// then aborts it.
-    ///
-    /// # Cancel safety
-    ///
-    /// The pool stays closed when the future is dropped; what is checked out is not aborted then.
-    pub(crate) async fn close_within(&self, timeout: Duration) {
-        self.close();
-        let deadline = Instant::now() + timeout;
-        while !self.is_drained() && Instant::now() < deadline {
-            sleep(Duration::from_millis(5)).await;
-        }
-        self.abort();
-    }
 }
 
 /// It is still being opened: the host says nothing, or not enough.
 fn no_session(generation: &Generation, waited: Duration) -> BoxError {
     format!("{} gave no session within {waited:.1?}", generation.host()).into()
-}
-
-/// The deadline of a checkout; the clock is read only once something has to wait.
-struct Clock {
-    timeout: Duration,
-    begun: Option<Instant>,
-}
-
-impl Clock {
-    fn begun(&mut self) -> Instant {
-        *self.begun.get_or_insert_with(Instant::now)
-    }
-
-    fn deadline(&mut self) -> Instant {
-        let begun = self.begun();
-        // A timeout beyond what the clock can tell means a far one.
-        begun
-            .checked_add(self.timeout)
-            .unwrap_or_else(|| begun + Duration::from_secs(86_400 * 365))
-    }
-
-    fn elapsed(&mut self) -> Duration {
-        self.begun().elapsed()
-    }
-}
-
-/// What went wrong so far in one checkout.
-#[derive(Default)]
-struct Trouble {
-    last: Option<BoxError>,
-    failures: u32,
-}
-
-impl Trouble {
-    fn pause(&mut self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
-        self.failures += 1;
-        // Half of it at random, so that those who failed together do not come back together.
-        pause
-            .min(LONGEST_PAUSE)
-            .mul_f64(0.5 + fastrand::f64() / 2.0)
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, sync::Arc};
 
-use super::{Generation, PoolCounts};
+use super::{Generation, PoolCounts, Stamp};
 use crate::error::BoxError;
 
 /// A driver's own pool, seen from the logic that decides which host it serves.
@@ -23,8 +23,8 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// Takes an idle connection; `None` if there is none at once. Must neither wait nor open one.
     fn try_get(pool: &Self::Pool) -> Option<Self::Conn>;
 
-    /// Takes a connection, waiting for one to be returned or opened. Dropping the future must
-    /// leak nothing.
+    /// Takes a connection, waiting for one to be returned or opened. If none is idle and there is
+    /// room, its first poll begins to open one. Dropping the future must leak nothing.
     fn get(
         pool: &Self::Pool,
     ) -> impl Future<Output = Result<Self::Conn, GetError<Self::Error>>> + Send;
@@ -38,6 +38,14 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
     /// Lets the pool hold more connections.
     fn grow(pool: &Self::Pool, size: usize);
+
+    /// When a connection was opened, and taken just now. Must not read the clock. `None` where the
+    /// driver's pool limits lives by itself.
+    fn stamp(conn: &Self::Conn) -> Option<Stamp>;
+
+    /// Closes the idle connections that have ended by themselves, and those that `keep` gives up;
+    /// the longest unused come first. Must not block.
+    fn retain(pool: &Self::Pool, keep: &mut dyn FnMut(Stamp) -> bool);
 
     /// The pool's gauges.
     fn counts(pool: &Self::Pool) -> PoolCounts;

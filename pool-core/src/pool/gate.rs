@@ -1,11 +1,11 @@
-//! The queue of those who wait for a writer.
+//! The queues of those who wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A first-in, first-out queue. Whoever has the turn waits for the writer; it passes the turn on
-/// once it stands in the queue of the writer's own pool, so that the order of arrival is kept
+/// A first-in, first-out queue. Whoever has the turn waits for a route; it passes the turn on
+/// once it stands in the queue of the host's own pool, so that the order of arrival is kept
 /// across a failover.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -56,8 +56,9 @@ pub(super) struct Turn<'a> {
     _place: Place<'a>,
 }
 
+/// One of those who are counted.
 #[derive(Debug)]
-struct Place<'a>(&'a AtomicUsize);
+pub(super) struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
@@ -69,5 +70,39 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many checkouts wait, and how many may.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    count: AtomicUsize,
+    most: Option<usize>,
+}
+
+impl Waiting {
+    pub(super) fn new(most: Option<usize>) -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more; else says how many wait and may. `always`: beyond the limit too.
+    pub(super) fn enter(&self, always: bool) -> Result<Place<'_>, (usize, usize)> {
+        let most = self.most.filter(|_| !always).unwrap_or(usize::MAX);
+        let counted = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < most).then_some(count + 1)
+            });
+        match counted {
+            Ok(_) => Ok(Place(&self.count)),
+            Err(count) => Err((count, most)),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::AbortHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::{
     config::Config,
@@ -24,6 +24,11 @@ use crate::{
     topology::HostAddr,
 };
 
+/// Its connections are no longer handed out.
+const RETIRED: u8 = 1;
+/// They are not handed out while a pause lasts.
+const PAUSED: u8 = 2;
+
 /// One generation of a host. Everything that was opened under it shares this: when the host is
 /// invalidated it ends, for all of them at once, and the next one begins anew.
 pub(crate) struct Generation {
@@ -33,12 +38,15 @@ pub(crate) struct Generation {
     reporter: Reporter,
     meters: Meters,
     pulse: Arc<Pulse>,
-    /// Set first, so that nothing is handed out any more once the next generation can be seen.
-    is_retired: AtomicBool,
+    /// What keeps its connections from being handed out. Set first, so that nothing is handed out
+    /// any more once the next generation can be seen.
+    state: AtomicU8,
     retired: CancellationToken,
     aborted: CancellationToken,
     /// Whether the host is the writer, by the newest topology.
     is_writer: AtomicBool,
+    /// Whether it has, as the writer, the connections that it should begin with.
+    is_warm: AtomicBool,
     /// When the server was started, by the newest topology; 0 if that is not known.
     started_at: AtomicI64,
     /// The admission cap: how many connections are opened at the same time.
@@ -49,10 +57,17 @@ pub(crate) struct Generation {
     unreplicated: AtomicU64,
     /// Why the last connection could not be opened.
     failure: Mutex<Option<BoxError>>,
+    /// Whoever waits for the end of everything that was opened waits for this.
+    _alive: TaskTrackerToken,
 }
 
 impl Generation {
-    pub(super) fn new(cluster: &Cluster, host: HostAddr, number: u64) -> Arc<Self> {
+    pub(super) fn new(
+        cluster: &Cluster,
+        host: HostAddr,
+        number: u64,
+        alive: TaskTrackerToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             connects: Semaphore::new(cluster.config().pool().max_concurrent_connects),
             config: cluster.config_arc(),
@@ -61,14 +76,16 @@ impl Generation {
             pulse: cluster.pulse(&host),
             host,
             number,
-            is_retired: AtomicBool::new(false),
+            state: AtomicU8::new(0),
             retired: CancellationToken::new(),
             aborted: CancellationToken::new(),
             is_writer: AtomicBool::new(false),
+            is_warm: AtomicBool::new(false),
             started_at: AtomicI64::new(0),
             connections: Mutex::new(Vec::new()),
             unreplicated: AtomicU64::new(0),
             failure: Mutex::new(None),
+            _alive: alive,
         })
     }
 
@@ -87,7 +104,25 @@ impl Generation {
 
     /// Whether its connections are no longer handed out.
     pub(crate) fn is_retired(&self) -> bool {
-        self.is_retired.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) & RETIRED != 0
+    }
+
+    /// Whether its connections are handed out.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.state.load(Ordering::Acquire) & PAUSED != 0
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        if paused {
+            self.state.fetch_or(PAUSED, Ordering::AcqRel);
+        } else {
+            self.state.fetch_and(!PAUSED, Ordering::AcqRel);
+        }
     }
 
     /// Returns when its connections are no longer handed out.
@@ -106,7 +141,7 @@ impl Generation {
 
     /// First half of retiring: from here on nothing is handed out.
     pub(super) fn mark_retired(&self) {
-        self.is_retired.store(true, Ordering::Release);
+        self.state.fetch_or(RETIRED, Ordering::AcqRel);
     }
 
     /// Second half: ends what is being opened.
@@ -115,13 +150,16 @@ impl Generation {
         self.retired.cancel();
     }
 
-    /// Ends what is checked out: queries in flight fail at once.
-    pub(super) fn abort(&self) {
+    /// Ends what is checked out: queries in flight fail at once. Says how many connections it were.
+    pub(super) fn abort(&self) -> usize {
         self.retire();
         self.aborted.cancel();
+        let mut open = 0;
         for task in self.lock_connections().drain(..) {
+            open += usize::from(!task.is_finished());
             task.abort();
         }
+        open
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -143,6 +181,15 @@ impl Generation {
 
     pub(crate) fn is_writer(&self) -> bool {
         self.is_writer.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_warm(&self) -> bool {
+        self.is_warm.load(Ordering::Acquire)
+    }
+
+    /// Says whether that is news.
+    pub(super) fn set_warm(&self) -> bool {
+        !self.is_warm.swap(true, Ordering::AcqRel)
     }
 
     /// Waits for the admission to open a connection, oldest first.

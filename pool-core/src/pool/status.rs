@@ -29,6 +29,11 @@ impl PoolCounts {
     pub fn in_use(&self) -> usize {
         self.size.saturating_sub(self.idle)
     }
+
+    /// Whether some of those who wait can't have a connection opened: there is no room.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.in_use() + self.waiting > self.max_size
+    }
 }
 
 /// The state of a pool and of each sub-pool, at one moment.
@@ -69,6 +74,12 @@ pub struct Status {
     pub term: Option<Term>,
     /// Checkouts that wait because there is no writer.
     pub waiting_for_writer: usize,
+    /// Checkouts that wait: for a writer, for a connection, or for the end of a pause.
+    pub waiting: usize,
+    /// Whether checkouts wait because the pool, or the whole cluster, is paused.
+    pub paused: bool,
+    /// Whether new checkouts are refused: the pool is drained or closed.
+    pub closed: bool,
     /// One entry a host.
     pub sub_pools: Vec<SubPoolStatus>,
     /// What is known of each host.
@@ -93,6 +104,8 @@ pub struct SubPoolStatus {
     pub health: Health,
     /// The generation that its connections belong to.
     pub generation: u64,
+    /// Connections that it keeps open while the host is usable as what it is.
+    pub min_size: usize,
     /// Its gauges.
     #[serde(flatten)]
     pub counts: PoolCounts,
@@ -133,11 +146,15 @@ mod tests {
             writer: Some(db1.clone()),
             term: primary.term,
             waiting_for_writer: 0,
+            waiting: 1,
+            paused: false,
+            closed: false,
             sub_pools: vec![SubPoolStatus {
                 host: db1,
                 role: Role::Primary,
                 health: Health::Up,
                 generation: 2,
+                min_size: 2,
                 counts: PoolCounts {
                     max_size: 16,
                     size: 3,

@@ -2,19 +2,28 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{Ordering, fence},
+    },
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::AbortHandle};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::{Driver, Generation, PoolCounts, Status, SubPoolStatus, gate::Gate};
+use super::{
+    Driver, Generation, PoolCounts, Stamp, Status, SubPoolStatus,
+    gate::{Gate, Waiting},
+    life::Lives,
+    routes::{Reader, Routes, State},
+};
 use crate::{
-    monitor::{Cluster, Follower},
+    monitor::{Cluster, Follower, Pauses},
     observe::{CheckoutMeters, Levels},
-    routing::{Lookup, Readers, Route, Usable, is_closed_primary},
-    topology::{HostAddr, HostView, Target, Topology},
+    routing::is_closed_primary,
+    topology::{HostAddr, Topology},
 };
 
 /// The pool of one host in one generation.
@@ -23,33 +32,24 @@ pub(crate) struct SubPool<D: Driver> {
     pub(super) pool: D::Pool,
 }
 
-/// Where checkouts go: made anew with each topology that matters, read without a lock.
-pub(super) struct Routes<D: Driver> {
-    pub(super) writer: Option<Arc<SubPool<D>>>,
-    pub(super) readers: Vec<Reader<D>>,
-    /// A primary that is closed for writes.
-    read_only: Option<Arc<SubPool<D>>>,
-    /// The cluster is one host.
-    alone: bool,
-    pub(super) closed: bool,
-    /// Since when the writer is the writer.
-    writer_since: Instant,
-}
-
-/// A standby that serves reads, and its place in the topology's list.
-pub(super) struct Reader<D: Driver> {
-    sub_pool: Arc<SubPool<D>>,
-    place: usize,
-}
-
 /// All sub-pools of one pool.
 pub(crate) struct SubPools<D: Driver> {
     pub(super) driver: D,
     pub(super) cluster: Cluster,
     pub(super) routes: ArcSwap<Routes<D>>,
     members: Mutex<Members<D>>,
+    /// The queue of those who ask for the writer, and of those who ask for something else.
     pub(super) gate: Gate,
     pub(super) meters: CheckoutMeters,
+    pub(super) other_gate: Gate,
+    pub(super) waiting: Waiting,
+    pub(super) lives: Lives,
+    pub(super) pauses: Pauses,
+    /// The checkouts that have to wait, and the transactions that run.
+    pub(super) busy: TaskTracker,
+    /// The generations of which something is left.
+    pub(super) generations: TaskTracker,
+    pub(super) keeper: OnceLock<AbortHandle>,
     /// Counts the routes, for those who wait for others.
     pub(super) changed: watch::Sender<u64>,
     /// Whether connections that were opened here for a pool outside are in use there.
@@ -64,6 +64,7 @@ struct Members<D: Driver> {
     draining: Vec<Weak<Generation>>,
     topology: Arc<Topology>,
     sizes: Sizes,
+    refuses_new: bool,
     closed: bool,
 }
 
@@ -77,13 +78,14 @@ struct Sizes {
 impl<D: Driver> SubPools<D> {
     pub(crate) fn new(cluster: &Cluster, driver: D) -> Arc<Self> {
         let settings = cluster.config().pool();
+        let limits = cluster.config().limits();
         let pools = Arc::new(Self {
             routes: ArcSwap::from_pointee(Routes {
                 writer: None,
                 readers: Vec::new(),
                 read_only: None,
                 alone: false,
-                closed: false,
+                state: State::default(),
                 writer_since: Instant::now(),
             }),
             members: Mutex::new(Members {
@@ -94,12 +96,20 @@ impl<D: Driver> SubPools<D> {
                     writer: settings.writer_size,
                     reader: settings.reader_size,
                 },
+                refuses_new: false,
                 closed: false,
             }),
             driver,
             cluster: cluster.clone(),
             gate: Gate::new(),
             meters: CheckoutMeters::new(cluster.meters()),
+            other_gate: Gate::new(),
+            waiting: Waiting::new(limits.max_waiting),
+            lives: Lives::new(limits),
+            pauses: Pauses::default(),
+            busy: TaskTracker::new(),
+            generations: TaskTracker::new(),
+            keeper: OnceLock::new(),
             changed: watch::Sender::new(0),
             outside: OnceLock::new(),
         });
@@ -124,6 +134,16 @@ impl<D: Driver> SubPools<D> {
     pub(crate) fn is_of_this_writer(&self, created: Instant) -> bool {
         let routes = self.routes.load();
         routes.writer.is_some() && created > routes.writer_since
+    }
+
+    /// Whether something opened then has lived for too long by now.
+    pub(crate) fn is_too_old(&self, stamp: &Stamp) -> bool {
+        self.lives.is_over(stamp.opened, Instant::now())
+    }
+
+    /// Something that a drained pool waits for, as long as the token exists.
+    pub(crate) fn busy(&self) -> TaskTrackerToken {
+        self.busy.token()
     }
 
     /// Changes the sizes. Growing is immediate; a smaller sub-pool is a fresh one: idle
@@ -153,31 +173,59 @@ impl<D: Driver> SubPools<D> {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.routes.load().closed
+        self.routes.load().state.closed
     }
 
-    /// Ends what is still checked out after [`close`](Self::close).
-    pub(crate) fn abort(&self) {
-        for generation in self.lock().draining.drain(..) {
-            if let Some(generation) = generation.upgrade() {
-                generation.abort();
-            }
-        }
-    }
-
-    /// How many connections are still checked out of closed sub-pools, roughly: generations that
-    /// something holds.
-    pub(crate) fn is_drained(&self) -> bool {
+    /// Refuses new checkouts; those that wait are served.
+    pub(super) fn refuse_new(&self) {
         let mut members = self.lock();
-        members
-            .draining
-            .retain(|generation| generation.strong_count() > 0);
-        members.draining.is_empty()
+        members.refuses_new = true;
+        self.rebuild(&mut members, |_| false);
+    }
+
+    /// Ends what is still checked out after [`close`](Self::close); says how many connections it
+    /// were.
+    pub(super) fn abort(&self) -> usize {
+        let draining = std::mem::take(&mut self.lock().draining);
+        let left = draining.iter().filter_map(Weak::upgrade);
+        left.map(|generation| generation.abort()).sum()
+    }
+
+    /// The sub-pools, and how many connections each should keep open; `None` for a host that is
+    /// not usable.
+    pub(super) fn to_keep(&self) -> Vec<(Arc<SubPool<D>>, Option<usize>)> {
+        let members = self.lock();
+        let routes = self.routes.load();
+        let current = members.current.iter();
+        let with_size = current.map(|sub_pool| {
+            let is_reader = || {
+                let mut readers = routes.readers.iter();
+                readers.any(|reader| Arc::ptr_eq(&reader.sub_pool, sub_pool))
+            };
+            let is_writer = routes
+                .writer
+                .as_ref()
+                .is_some_and(|writer| Arc::ptr_eq(writer, sub_pool));
+            let is_usable = is_writer || is_reader();
+            let size = is_usable.then(|| self.min_size(&members, is_writer));
+            (sub_pool.clone(), size)
+        });
+        with_size.collect()
+    }
+
+    fn min_size(&self, members: &Members<D>, is_writer: bool) -> usize {
+        let limits = self.cluster.config().limits();
+        if is_writer {
+            limits.writer_min_size.min(members.sizes.writer)
+        } else {
+            limits.reader_min_size.min(members.sizes.reader)
+        }
     }
 
     pub(crate) fn status(&self) -> Status {
         let members = self.lock();
         let topology = members.topology.clone();
+        let state = self.routes.load().state;
         let sub_pools = members.current.iter().filter_map(|sub_pool| {
             let host = topology.host(sub_pool.generation.host())?;
             Some(SubPoolStatus {
@@ -185,6 +233,7 @@ impl<D: Driver> SubPools<D> {
                 role: host.role,
                 health: host.health,
                 generation: sub_pool.generation.number(),
+                min_size: self.min_size(&members, sub_pool.generation.is_writer()),
                 counts: D::counts(&sub_pool.pool),
             })
         });
@@ -194,6 +243,9 @@ impl<D: Driver> SubPools<D> {
             writer: topology.writer.clone(),
             term: topology.term,
             waiting_for_writer: self.gate.waiting(),
+            waiting: self.waiting.count(),
+            paused: state.paused,
+            closed: state.draining || state.closed,
             sub_pools: sub_pools.collect(),
             hosts: topology.hosts().to_vec(),
         }
@@ -230,8 +282,16 @@ impl<D: Driver> SubPools<D> {
         if !members.closed {
             self.open_missing(members, &topology);
         }
+        let state = State {
+            paused: self.pauses.is_paused() || self.cluster.pauses().is_paused(),
+            draining: members.refuses_new,
+            closed: members.closed,
+        };
+        for sub_pool in &members.current {
+            sub_pool.generation.set_paused(state.paused);
+        }
         self.routes
-            .store(Arc::new(self.routes_of(members, &topology)));
+            .store(Arc::new(self.routes_of(members, &topology, state)));
         for sub_pool in &retired {
             members.draining.push(Arc::downgrade(&sub_pool.generation));
             sub_pool.generation.retire();
@@ -278,7 +338,12 @@ impl<D: Driver> SubPools<D> {
                 // A promoted standby takes its connections along.
                 D::grow(&sub_pool.pool, size);
             } else if host.foreign.is_none() {
-                let generation = Generation::new(&self.cluster, host.addr.clone(), host.generation);
+                let generation = Generation::new(
+                    &self.cluster,
+                    host.addr.clone(),
+                    host.generation,
+                    self.generations.token(),
+                );
                 generation.update(is_writer, host.started_at);
                 members.current.push(Arc::new(SubPool {
                     pool: self.driver.open(&generation, size),
@@ -288,7 +353,7 @@ impl<D: Driver> SubPools<D> {
         }
     }
 
-    fn routes_of(&self, members: &Members<D>, topology: &Topology) -> Routes<D> {
+    fn routes_of(&self, members: &Members<D>, topology: &Topology, state: State) -> Routes<D> {
         let of = |addr: &HostAddr| {
             members
                 .current
@@ -328,7 +393,7 @@ impl<D: Driver> SubPools<D> {
                 .find(|host| is_closed_primary(host))
                 .and_then(|host| of(&host.addr)),
             alone: topology.hosts().len() == 1,
-            closed: members.closed,
+            state,
         }
     }
 }
@@ -375,83 +440,30 @@ impl<D: Driver> Follower for SubPools<D> {
         };
         current || draining()
     }
+
+    fn pauses_changed(&self) {
+        let mut members = self.lock();
+        self.rebuild(&mut members, |_| false);
+    }
+
+    fn in_use(&self) -> usize {
+        // Either a checkout sees the pause, or it is seen here.
+        fence(Ordering::SeqCst);
+        let members = self.lock();
+        let counts = members
+            .current
+            .iter()
+            .map(|sub_pool| D::counts(&sub_pool.pool));
+        counts.map(|counts| counts.in_use() + counts.waiting).sum()
+    }
 }
 
 impl<D: Driver> Drop for SubPools<D> {
     fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.abort();
+        }
         self.close();
-    }
-}
-
-impl<D: Driver> Routes<D> {
-    fn usable(&self) -> Usable {
-        Usable {
-            writer: self.writer.is_some(),
-            reader: !self.readers.is_empty(),
-            closed_primary: self.read_only.is_some(),
-            alone: self.alone,
-        }
-    }
-
-    /// Whether `route` would find a sub-pool.
-    pub(super) fn has(&self, target: Target) -> bool {
-        self.usable().route(target).is_some()
-    }
-
-    /// The sub-pool that serves a checkout.
-    pub(super) fn route(&self, target: Target, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
-        match self.usable().route(target)? {
-            Route::Writer => self.writer.as_ref(),
-            Route::Reader => self.reader(cluster),
-            Route::ClosedPrimary => self.read_only.as_ref(),
-        }
-    }
-
-    fn reader(&self, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
-        let at = match self.readers.as_slice() {
-            [] => return None,
-            [_] => 0,
-            readers => {
-                let choice = Choice {
-                    readers,
-                    topology: &cluster.glance(),
-                };
-                let picked = cluster
-                    .config()
-                    .reader_strategy()
-                    .pick(&Readers::new(&choice));
-                picked.min(readers.len() - 1)
-            }
-        };
-        Some(&self.readers[at].sub_pool)
-    }
-}
-
-/// What a strategy chooses from: the readers of these routes, with the newest that is known.
-struct Choice<'a, D: Driver> {
-    readers: &'a [Reader<D>],
-    topology: &'a Topology,
-}
-
-impl<D: Driver> Lookup for Choice<'_, D> {
-    fn len(&self) -> usize {
-        self.readers.len()
-    }
-
-    fn host(&self, at: usize) -> Option<&HostView> {
-        let reader = self.readers.get(at)?;
-        let addr = reader.sub_pool.generation.host();
-        // The topology may be newer than the routes.
-        match self.topology.hosts().get(reader.place) {
-            Some(host) if host.addr == *addr => Some(host),
-            _ => self.topology.host(addr),
-        }
-    }
-
-    fn in_use(&self, at: usize) -> usize {
-        self.readers
-            .get(at)
-            .map_or(0, |reader| D::counts(&reader.sub_pool.pool).in_use())
     }
 }
 

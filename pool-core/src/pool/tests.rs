@@ -1,5 +1,9 @@
 //! The pool over a driver that does what the test says, so that every moment can be hit.
 
+mod counted;
+mod limits;
+mod pauses;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -12,7 +16,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Driver, Generation, GetError, PoolCounts, SubPools};
+use super::{Driver, Generation, GetError, PoolCounts, Purpose, Stamp, SubPools};
 use crate::{
     config::Config,
     error::Error,
@@ -78,6 +82,12 @@ impl Driver for Scripted {
 
     fn grow(_: &ScriptedPool, _: usize) {}
 
+    fn stamp(_: &Borrowed) -> Option<Stamp> {
+        None
+    }
+
+    fn retain(_: &ScriptedPool, _: &mut dyn FnMut(Stamp) -> bool) {}
+
     fn counts(_: &ScriptedPool) -> PoolCounts {
         PoolCounts::default()
     }
@@ -142,7 +152,9 @@ impl Stage {
         async move {
             let limit = Duration::from_secs(10);
             pools
-                .checkout(Target::Primary, limit, |borrowed, _| borrowed.conn)
+                .checkout(Purpose::New, Target::Primary, limit, |borrowed, _| {
+                    borrowed.conn
+                })
                 .await
         }
     }

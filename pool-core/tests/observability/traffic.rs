@@ -32,6 +32,7 @@ pub(crate) async fn play(seen: &Capture) {
     in_doubt(seen, &servers, &pool).await;
     a_killed_backend(seen, &servers, &pool).await;
     cancelled(seen, &pool).await;
+    paused(seen, &pool).await;
     drop(pool);
     // Its gauges end with it.
     soon("the end of the gauges", async {
@@ -194,6 +195,24 @@ async fn cancelled(seen: &Capture, pool: &Pool) {
     let endless = tokio::time::timeout(Duration::from_millis(10), endless);
     assert!(endless.await.is_err());
     assert_eq!(seen.value("leadpool_transactions_total", &outcome), 1.0);
+}
+
+async fn paused(seen: &Capture, pool: &Pool) {
+    let pause = pool.pause(Duration::from_secs(5)).await;
+    let refused = pool.timeout_get(Target::Primary, Duration::from_millis(10));
+    assert!(matches!(refused.await, Err(Error::Paused(_))));
+    let outcome = [POOL, ("outcome", "paused")];
+    assert_eq!(seen.value("leadpool_checkouts_total", &outcome), 1.0);
+    drop(pause);
+    drop(pool.get().await.unwrap());
+    for name in ["leadpool.paused", "leadpool.resumed"] {
+        soon(name, async {
+            while seen.told("traffic", name).len() != 1 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
 }
 
 async fn insert(pool: &Pool) -> Result<(), Error> {

@@ -184,6 +184,13 @@ const FULL: &[Line] = &[
             to.session_setting("search_path", "shop")
         },
     ),
+    ("writer_min_size", "2", |to| to.writer_min_size(2)),
+    ("reader_min_size", "1", |to| to.reader_min_size(1)),
+    ("warm_up", "3", |to| to.warm_up(3)),
+    ("warm_up_wait", "'250ms'", |to| to.warm_up_wait(MS(250))),
+    ("idle_timeout", "'5min'", |to| to.idle_timeout(Some(S(300)))),
+    ("max_lifetime", "'1h'", |to| to.max_lifetime(Some(S(3600)))),
+    ("max_waiting", "500", |to| to.max_waiting(Some(500))),
     ("statement_timeout", "'45s'", |to| {
         to.statement_timeout(Some(S(45)))
     }),

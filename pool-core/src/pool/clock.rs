@@ -1,0 +1,63 @@
+//! The time that a checkout has, and what went wrong in it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::BoxError;
+
+/// The pauses between attempts to connect to a host that lives but gives no session.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The moment so long after another; a far one if that is beyond what the clock can tell.
+pub(super) fn after(begun: Instant, time: Duration) -> Instant {
+    begun
+        .checked_add(time)
+        .unwrap_or_else(|| begun + Duration::from_secs(86_400 * 365))
+}
+
+/// The deadline of a checkout; the clock is read only once something has to wait.
+pub(super) struct Clock {
+    timeout: Duration,
+    begun: Option<Instant>,
+}
+
+impl Clock {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            begun: None,
+        }
+    }
+
+    fn begun(&mut self) -> Instant {
+        *self.begun.get_or_insert_with(Instant::now)
+    }
+
+    pub(super) fn deadline(&mut self) -> Instant {
+        after(self.begun(), self.timeout)
+    }
+
+    pub(super) fn elapsed(&mut self) -> Duration {
+        self.begun().elapsed()
+    }
+}
+
+/// What went wrong so far in one checkout.
+#[derive(Default)]
+pub(super) struct Trouble {
+    pub(super) last: Option<BoxError>,
+    failures: u32,
+}
+
+impl Trouble {
+    pub(super) fn pause(&mut self) -> Duration {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
+        self.failures += 1;
+        // Half of it at random, so that those who failed together do not come back together.
+        pause
+            .min(LONGEST_PAUSE)
+            .mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
