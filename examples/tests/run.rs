@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use leadpool_testkit::{Cluster, Moment, Trigger};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
+    time::timeout,
 };
 
 async fn output(program: &str, arguments: &[&str], url: &str) -> String {
@@ -96,4 +97,43 @@ async fn a_failover_shows_in_the_metrics() {
     let gaps = "leadpool_writer_gap_seconds_bucket{pool=\"orders\",le=\"+Inf\"} 1\n";
     assert!(after.contains(gaps), "{after}");
     assert!(after.contains("# TYPE leadpool_phase gauge\n"), "{after}");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_before_a_signal_to_end_is_there() {
+    let cluster = Cluster::builder().standbys(0).start().await.unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_shutdown"))
+        .env("DATABASE_URL", cluster.url())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut orders: Vec<i64> = Vec::new();
+    let mut last = String::new();
+    let serving = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Some(id) = line.strip_prefix("order ") {
+                orders.push(id.parse().unwrap());
+            }
+            last = line;
+            if orders.len() == 100 {
+                let pid = child.id().unwrap().to_string();
+                let kill = Command::new("kill").args(["-TERM", &pid]).status();
+                assert!(kill.await.unwrap().success());
+            }
+        }
+        child.wait().await.unwrap()
+    };
+    let status = timeout(Duration::from_secs(20), serving).await.unwrap();
+    assert!(status.success(), "{status}: {last}");
+    assert_eq!(last, "ended, 0 connections aborted");
+    let client = cluster.connect(0).await.unwrap();
+    let rows = client
+        .query("SELECT id FROM orders ORDER BY id", &[])
+        .await
+        .unwrap();
+    let written: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    orders.sort_unstable();
+    assert_eq!(orders, written, "all that was written was acknowledged too");
 }

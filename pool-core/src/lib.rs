@@ -14,6 +14,7 @@ pub mod outcome;
 mod pool;
 pub mod routing;
 mod session;
+pub mod shutdown;
 mod tls;
 pub mod topology;
 mod tx;

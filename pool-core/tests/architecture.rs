@@ -9,7 +9,7 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "topology",
     "outcome",
     "routing",
@@ -26,6 +26,7 @@ const ORDER: [&str; 17] = [
     "pool",
     "tx",
     "native",
+    "shutdown",
     "manual",
 ];
 
