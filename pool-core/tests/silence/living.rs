@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use leadpool::{Event, Events, Pool};
+use leadpool::{Event, Events, Pool, Target};
 use leadpool_testkit::Cluster as Servers;
 
-use crate::support::*;
+use crate::{
+    stalling::{Phase, Stalling, Whom},
+    support::*,
+};
 
 /// How long a query runs that stands for one of ten minutes: several times every limit.
 const LONG: Duration = Duration::from_secs(20);
@@ -157,6 +160,26 @@ async fn a_host_that_answers_the_application_is_not_gone() {
         "frozen as well, it was given up after {:.2?}",
         begun.elapsed()
     );
+}
+
+/// As when the name is not resolved for a while: no new session can be had, for nobody.
+#[tokio::test]
+async fn a_host_that_gives_no_new_sessions_is_not_gone() {
+    let servers = Servers::builder().standbys(1).start().await.unwrap();
+    let stalling = Stalling::before(servers.addr(1).unwrap()).await;
+    // While a writer is missing the monitor wants a fresh connection to a standby each second.
+    let pool = connect_with(&stalling.url(), |config| config.target(Target::Standby))
+        .await
+        .unwrap();
+    let client = pool.get().await.unwrap();
+    stalling.stall(Phase::Accepted, Whom::Everybody);
+    // Longer than every limit.
+    let query = client.simple_query("SELECT pg_sleep(9)");
+    without_loss(&pool, soon("the query", query)).await.unwrap();
+    // Others are served by what is idle, too.
+    drop(client);
+    let client = soon("an idle connection", pool.get()).await.unwrap();
+    client.simple_query("SELECT 1").await.unwrap();
 }
 
 #[tokio::test]
