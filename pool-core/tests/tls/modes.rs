@@ -123,10 +123,15 @@ async fn a_handshake_that_fails_is_no_obstacle_to_prefer_and_one_to_require() {
     .await;
 }
 
+/// libpq would try again without TLS here, and be let in.
 #[tokio::test]
-async fn a_wrong_password_is_sent_once() {
+async fn after_a_wrong_password_the_other_way_is_not_tried() {
     let leaf = Authority::new("here").sign(&["127.0.0.1"]);
-    let servers = start(Some(leaf.server()), &["host all app all scram-sha-256"], 0).await;
+    let hba = [
+        "hostssl all app all scram-sha-256",
+        "hostnossl all app all trust",
+    ];
+    let servers = start(Some(leaf.server()), &hba, 0).await;
     let url = url(&servers, "127.0.0.1", "sslmode=prefer").replace("secret", "wrong");
     let refusal = refusal(&url).await;
     assert!(
