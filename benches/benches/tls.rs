@@ -62,7 +62,9 @@ fn benches(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let rivals = runtime.block_on(Rivals::start());
     let mut group = criterion.benchmark_group("tls_checkout");
-    for (name, pool) in rivals.both() {
+    // Once more without: by how much the same differs from itself.
+    let again = ("plain_again", &rivals.plain);
+    for (name, pool) in rivals.both().into_iter().chain([again]) {
         group.bench_function(name, |bencher| {
             bencher
                 .to_async(&runtime)
