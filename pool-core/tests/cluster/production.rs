@@ -1,9 +1,11 @@
 //! The configuration of the manual's page on production, as it stands there, on real servers.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use leadpool::{Cluster, Pool, config::Settings, outcome::TokenTable};
-use leadpool_testkit::Cluster as Servers;
+use leadpool_testkit::{Cluster as Servers, ServerTls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
 
 use crate::support::*;
 
@@ -16,25 +18,54 @@ fn file() -> Settings {
     toml::from_str(file).unwrap()
 }
 
+/// Puts the certificate of an authority there, and gives out one for servers of this machine.
+fn authority(root: &Path) -> ServerTls {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(root, issuer.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    ServerTls::new(certificate.pem(), key.serialize_pem())
+}
+
 #[tokio::test]
 async fn the_manuals_configuration_serves_and_survives_a_failover() {
-    let as_it_stands = file().build().unwrap();
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("ca.pem");
+    let tls = authority(&root);
+    let root = ("LEADPOOL__SSLROOTCERT", root.display().to_string());
+    let as_it_stands = file().with_vars([root.clone()]).build().unwrap();
     assert_eq!(as_it_stands.hosts().len(), 3);
 
-    let servers = Servers::start().await.unwrap();
+    // With nothing for the role but by TLS and its password.
+    let servers = Servers::builder()
+        .tls(tls)
+        .hba("hostssl all shop all scram-sha-256")
+        .hba("host all shop all reject");
+    let servers = servers.start().await.unwrap();
     prepare(&servers).await;
     let owner = servers.connect(servers.primary()).await.unwrap();
     let table = TokenTable::new(&file().token_table.unwrap()).unwrap();
-    let migration = format!("CREATE SCHEMA shop; {}", table.migration());
+    let migration = format!(
+        "CREATE SCHEMA shop; {}; CREATE ROLE shop LOGIN PASSWORD 'secret';
+         GRANT USAGE ON SCHEMA shop TO shop; GRANT INSERT, SELECT ON {table} TO shop;
+         GRANT INSERT ON t TO shop; GRANT USAGE ON SEQUENCE t_id_seq TO shop",
+        table.migration()
+    );
     owner.batch_execute(&migration).await.unwrap();
     servers.wait_replayed().await.unwrap();
 
     // As the page has it: what differs from place to place comes from the environment.
-    let settings = file().with_vars([("LEADPOOL__URL", servers.url())]);
+    let url = servers.url().replace("//postgres@", "//shop@");
+    let password = ("LEADPOOL__PASSWORD", "secret".to_owned());
+    let settings = file().with_vars([("LEADPOOL__URL", url), root, password]);
     let config = settings.build().unwrap();
     assert_eq!(config.pool(), as_it_stands.pool());
     assert_eq!(config.monitor(), as_it_stands.monitor());
     assert_eq!(config.tx(), as_it_stands.tx());
+    assert_eq!(config.session(), as_it_stands.session());
     let pool = Pool::new(&Cluster::connect(config).await.unwrap());
 
     let client = pool.get().await.unwrap();
@@ -50,6 +81,9 @@ async fn the_manuals_configuration_serves_and_survives_a_failover() {
             .unwrap();
         assert_eq!(row.get::<_, &str>(0), value, "{setting}");
     }
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let row = client.query_one(encrypted, &[]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
     drop(client);
     seen(&pool, "a standby", |topology| {
         topology.hosts().iter().any(|host| host.is_reader())
@@ -87,10 +121,14 @@ async fn write(pool: &Pool, n: i64) {
 /// Each limit of the page is shorter than what is around it, as the page demands.
 #[test]
 fn the_manuals_time_limits_are_in_order() {
-    let config = file().build().unwrap();
-    let statement = Duration::from_secs(4);
-    assert!(PAGE.contains("statement_timeout=4s"));
-    assert!(config.pool().connect_timeout < config.pool().checkout_timeout);
-    assert!(statement < config.tx().deadline);
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("ca.pem");
+    authority(&root);
+    let root = ("LEADPOOL__SSLROOTCERT", root.display().to_string());
+    let config = file().with_vars([root]).build().unwrap();
+    let (pool, monitor) = (config.pool(), config.monitor());
+    assert!(pool.connect_timeout < pool.checkout_timeout);
+    assert!(pool.statement_timeout.unwrap() < config.tx().deadline);
     assert!(config.tx().deadline < Duration::from_secs(15));
+    assert!(monitor.watchdog_limit.unwrap() < monitor.silence_limit);
 }
