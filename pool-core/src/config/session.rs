@@ -26,13 +26,12 @@ use super::{ConfigBuilder, ConfigError};
 pub struct SessionSettings {
     /// Server settings of every connection of the pools, by name.
     ///
-    /// They travel with the start-up message, as [`options`][options] do, so they cost no round
-    /// trip, and a `RESET` leads back to them. They count more than `options` of the connection
+    /// They travel with the start-up message, as
+    /// [`options`](https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS)
+    /// do, so they cost no round trip, and a `RESET` leads back to them. They count more than `options` of the connection
     /// string, which count more than `ALTER ROLE .. SET`. The monitor's connections have none of
     /// them. A name is letters, digits, `_`, `$`, and dots between parts; `client_encoding` can't
     /// be set. Default: none.
-    ///
-    /// [options]: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
     pub settings: Vec<(String, String)>,
     /// What is done to a connection that was used before, when it is about to be handed out again.
     ///

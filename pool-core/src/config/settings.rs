@@ -66,7 +66,8 @@ pub struct PoolSettings {
     /// Bounded itself by the deadline of `run_tx`. Greater than 0. Default 30 s: longer than most
     /// failovers, shorter than most people wait.
     pub checkout_timeout: Duration,
-    /// How long opening one connection may take: name resolution, TCP, login, role check.
+    /// How long opening one connection may take: asking for credentials, name resolution, TCP, TLS,
+    /// login, role check, hooks. Cleaning a used one may take as long.
     ///
     /// libpq's `connect_timeout` (whole seconds) sets it. Minimum 10 ms. Default 5 s: a host that
     /// needs longer is of no use to a request, and a checkout can try again within its timeout.
