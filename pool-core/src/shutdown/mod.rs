@@ -49,14 +49,14 @@ pub async fn signal() -> io::Result<()> {
     signal::ctrl_c().await
 }
 
-/// Waits for a [`signal`], then [drains](Pool::drain) the pool within that time.
+/// Waits for a [`signal`](signal()), then [drains](Pool::drain) the pool within that time.
 ///
 /// Leave some of the time between the signal and the kill to what comes before and after
 /// (Kubernetes gives 30 s).
 ///
 /// # Errors
 ///
-/// As [`signal`]; nothing has been drained then.
+/// As [`signal`](signal()); nothing has been drained then.
 ///
 /// # Cancel safety
 ///
