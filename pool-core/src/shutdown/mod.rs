@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use tokio::signal;
 
-use crate::{Drained, Pool};
+use crate::{native::Pool, pool::Drained};
 
 /// Waits for a signal to end: SIGTERM, as service managers and Kubernetes send it, or SIGINT
 /// (Ctrl-C). Elsewhere than on Unix for Ctrl-C only.
