@@ -64,6 +64,7 @@ async fn the_manuals_configuration_serves_and_survives_a_failover() {
     let config = settings.build().unwrap();
     assert_eq!(config.pool(), as_it_stands.pool());
     assert_eq!(config.monitor(), as_it_stands.monitor());
+    assert_eq!(config.limits(), as_it_stands.limits());
     assert_eq!(config.tx(), as_it_stands.tx());
     assert_eq!(config.session(), as_it_stands.session());
     let pool = Pool::new(&Cluster::connect(config).await.unwrap());
