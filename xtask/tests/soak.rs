@@ -11,7 +11,7 @@ fn nothing_is_left_of_a_few_hundred_connections() {
         return;
     }
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["soak", "--connects", "600"])
+        .args(["soak", "--connects", "400"])
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);

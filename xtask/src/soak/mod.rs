@@ -1,9 +1,11 @@
-//! `cargo xtask soak`: thousands of connects while pools come and go, and a count of what is left.
+//! `cargo xtask soak`: thousands of connects while pools come and go and passwords and certificates
+//! change, and a count of what is left.
 //!
 //! What a pool leaks shows as a task, an open file or memory that stays after each round. So after
 //! every round, once all is quiet, they are counted.
 
 mod census;
+mod rotation;
 mod round;
 
 use std::{sync::Arc, time::Instant};
@@ -11,7 +13,7 @@ use std::{sync::Arc, time::Instant};
 use leadpool::{Cluster, Config, Pool};
 use leadpool_testkit::{Cluster as Servers, PgInstall};
 
-use self::{census::Census, round::Round};
+use self::{census::Census, rotation::Rotation, round::Round};
 use crate::{Result, block_on, postgres};
 
 /// Each round opens about so many connections.
@@ -26,9 +28,6 @@ pub(crate) struct Args {
     connects: u64,
 }
 
-/// The configuration of the pool of a round: where credentials can change from round to round.
-type Login<'a> = dyn Fn(u64) -> Result<Config> + Sync + 'a;
-
 pub(crate) fn run(args: Args) -> Result<()> {
     Census::is_possible()?;
     let install = postgres::find_or_install()?;
@@ -36,21 +35,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 async fn soak(args: &Args, install: &PgInstall) -> Result<()> {
-    let servers = Arc::new(Servers::builder().install(install.clone()).start().await?);
-    let url = servers.url();
-    let login = |round| {
-        let config = Config::builder(&url)
-            .pool_name(format!("soak {}", round % 2))
-            .writer_size(8);
-        Ok(config.build()?)
-    };
+    let mut rotation = Rotation::new()?;
+    let servers = Servers::builder().install(install.clone());
+    let servers = Arc::new(rotation.start(servers).await?);
     let before = Census::take(&servers).await?;
     println!("before  {before}");
     let begun = Instant::now();
-    let (connects, history) = rounds(args.connects, &servers, &login).await?;
+    let (connects, history) = rounds(args.connects, &servers, &mut rotation).await?;
     let after = Census::settled(&servers, &before).await;
     let seconds = begun.elapsed().as_secs_f64();
     println!("after   {after}   {connects} connects in {seconds:.1} s");
+    println!("rotated {rotation}");
+    rotation.judge()?;
     judge(connects, &before, &after, &history)
 }
 
@@ -58,19 +54,21 @@ async fn soak(args: &Args, install: &PgInstall) -> Result<()> {
 async fn rounds(
     connects: u64,
     servers: &Arc<Servers>,
-    login: &Login<'_>,
+    rotation: &mut Rotation,
 ) -> Result<(u64, Vec<Census>)> {
     let rounds = (connects / ROUND).max(LEAST_ROUNDS);
     // One pool stays for all of them: what grows with its age shows too.
-    let veteran = pool(login(0)?).await?;
+    let veteran = pool(rotation.config(servers, 0)?).await?;
     let mut history: Vec<Census> = Vec::new();
     let mut done = 0;
     for number in 1..=rounds {
         let share = (connects - done.min(connects)).div_ceil(rounds - number + 1);
-        let newcomer = pool(login(number)?).await?;
+        rotation.certificates(servers).await?;
+        let newcomer = pool(rotation.config(servers, number)?).await?;
         let round = Round {
             number,
             servers,
+            rotation,
             pools: [&veteran, &newcomer],
             connects: share,
         };
@@ -81,7 +79,7 @@ async fn rounds(
             Some(expected) => Census::settled(servers, expected).await,
             None => Census::settled(servers, &Census::take(servers).await?).await,
         };
-        println!("{number:>6}  {census}   {done} connects");
+        println!("{number:>6}  {census}   {done} connects; {rotation}");
         history.push(census);
     }
     drop(veteran);

@@ -1,9 +1,10 @@
-//! One round: connections are opened, broken, cancelled and thrown away; the primary moves.
+//! One round: connections are opened, broken, cancelled and thrown away; passwords change, the
+//! primary moves.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,6 +14,7 @@ use leadpool::{Error, Pool, Target};
 use leadpool_testkit::Cluster as Servers;
 use tokio::{task::JoinSet, time::timeout};
 
+use super::rotation::Rotation;
 use crate::Result;
 
 /// How many tasks use each pool.
@@ -21,6 +23,7 @@ const WORKERS: u64 = 4;
 pub(super) struct Round<'a> {
     pub(super) number: u64,
     pub(super) servers: &'a Arc<Servers>,
+    pub(super) rotation: &'a Rotation,
     pub(super) pools: [&'a Pool; 2],
     pub(super) connects: u64,
 }
@@ -29,6 +32,23 @@ impl Round<'_> {
     /// Plays it: how many connections were opened.
     pub(super) async fn play(&self) -> Result<u64> {
         let opened = Arc::new(AtomicU64::new(0));
+        let done = AtomicBool::new(false);
+        let churn = async {
+            let churned = self.churn(&opened).await;
+            done.store(true, Ordering::Relaxed);
+            churned
+        };
+        let passwords = self.rotation.passwords(self.servers, &opened, &done);
+        let (churned, ()) = tokio::join!(churn, passwords);
+        churned?;
+        self.rotation.settle(self.servers).await?;
+        for pool in self.pools {
+            empty(pool).await;
+        }
+        Ok(opened.load(Ordering::Relaxed))
+    }
+
+    async fn churn(&self, opened: &Arc<AtomicU64>) -> Result<()> {
         let mut workers = JoinSet::new();
         for pool in self.pools {
             for worker in 0..WORKERS {
@@ -46,10 +66,7 @@ impl Round<'_> {
         while let Some(ended) = workers.join_next().await {
             ended?;
         }
-        for pool in self.pools {
-            empty(pool).await;
-        }
-        Ok(opened.load(Ordering::Relaxed))
+        Ok(())
     }
 
     /// In some rounds the primary moves, or dies.
