@@ -82,7 +82,7 @@ impl fmt::Debug for SessionSettings {
 /// let policy = Recycling::from(deadpool_postgres::RecyclingMethod::Clean);
 /// assert_eq!(policy, Recycling::Clean);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Recycling {
@@ -110,6 +110,18 @@ impl Recycling {
             Self::Clean => RecyclingMethod::Clean.query(),
             Self::Own(sql) => Some(sql),
         }
+    }
+}
+
+/// The statements may hold secrets of the application.
+impl fmt::Debug for Recycling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fast => "Fast",
+            Self::Clean => "Clean",
+            Self::Verified => "Verified",
+            Self::Own(_) => "Own(..)",
+        })
     }
 }
 
