@@ -9,6 +9,7 @@
 
 mod capture;
 mod failovers;
+mod secret_sessions;
 mod secrets;
 mod sources;
 mod tables;

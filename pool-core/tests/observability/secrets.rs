@@ -1,7 +1,7 @@
 //! Secrets show nowhere, whatever goes wrong.
 //!
-//! To guard another secret (a token, a key's passphrase), add it to [`SECRETS`] and use it in one
-//! of the paths below, or in one more of them.
+//! To guard another secret, add it to [`SECRETS`] and use it in one of the paths below, or in one
+//! more of them. Those of TLS, credentials and sessions are in `secret_sessions`.
 
 use std::{
     error::Error as StdError,
@@ -15,7 +15,7 @@ use std::{
 use leadpool::{Config, Error, Pool, PoolBuilder, Target};
 use leadpool_testkit::{Cluster as Servers, Moment, Trigger};
 
-use crate::{capture::capture, support::*};
+use crate::{capture::capture, secret_sessions, support::*};
 
 const PASSWORD: &str = "hunter2-Grüße";
 /// As it stands in a URL.
@@ -30,29 +30,33 @@ const VALUE: &str = "customer-4711";
 
 /// All texts that were looked at, with where they come from.
 #[derive(Default)]
-struct Texts(Vec<(String, String)>);
+pub(crate) struct Texts {
+    shown: Vec<(String, String)>,
+    /// What may quote what was sent: errors, and the driver's log.
+    quoting: Vec<(String, String)>,
+}
 
 impl Texts {
     fn add(&mut self, what: &str, text: String) {
-        self.0.push((what.to_owned(), text));
+        self.shown.push((what.to_owned(), text));
     }
 
-    fn debug(&mut self, what: &str, shown: &impl Debug) {
+    pub(crate) fn debug(&mut self, what: &str, shown: &impl Debug) {
         self.add(what, format!("{shown:?} {shown:#?}"));
     }
 
     /// An error with all that is behind it.
-    fn error(&mut self, what: &str, error: &(dyn StdError + 'static)) {
+    pub(crate) fn error(&mut self, what: &str, error: &(dyn StdError + 'static)) {
         let mut text = format!("{error:?} {error:#?}");
         let mut next = Some(error);
         while let Some(error) = next {
             write!(text, " {error} {error:?}").unwrap();
             next = error.source();
         }
-        self.add(what, text);
+        self.quoting.push((what.to_owned(), text));
     }
 
-    fn failed<T>(&mut self, what: &str, result: Result<T, impl StdError + 'static>) {
+    pub(crate) fn failed<T>(&mut self, what: &str, result: Result<T, impl StdError + 'static>) {
         match result {
             Ok(_) => panic!("{what}: was to fail"),
             Err(error) => self.error(what, &error),
@@ -60,7 +64,7 @@ impl Texts {
     }
 
     /// A pool, with everything that hangs on it.
-    fn pool(&mut self, what: &str, pool: &Pool) {
+    pub(crate) fn pool(&mut self, what: &str, pool: &Pool) {
         self.debug(what, pool);
         self.debug(what, pool.cluster());
         self.debug(what, pool.cluster().config());
@@ -74,11 +78,27 @@ impl Texts {
         self.add(what, topology.unwrap());
     }
 
+    /// What is built, and a connection of it.
+    pub(crate) async fn works(&mut self, what: &str, builder: PoolBuilder) {
+        self.debug(what, &builder);
+        let pool = builder.build().await.unwrap();
+        drop(pool.get().await.unwrap());
+        self.pool(what, &pool);
+    }
+
+    /// What is built is in vain, at once and with the first connection.
+    pub(crate) async fn fails(&mut self, what: &str, builder: PoolBuilder) {
+        let lazy = builder.configure(|config| config.lazy(true));
+        self.debug(what, &lazy);
+        let pool = lazy.build().await.unwrap();
+        let short = Duration::from_millis(500);
+        self.failed(what, pool.timeout_get(Target::Any, short).await);
+        self.pool(what, &pool);
+    }
+
     fn found(&self, secret: &str) -> Vec<&(String, String)> {
-        self.0
-            .iter()
-            .filter(|(_, text)| text.contains(secret))
-            .collect()
+        let all = self.shown.iter().chain(&self.quoting);
+        all.filter(|(_, text)| text.contains(secret)).collect()
     }
 }
 
@@ -122,37 +142,56 @@ async fn no_secret_shows_after_any_failure() {
     pool.close(Duration::from_millis(100)).await;
     texts.failed("a closed pool", pool.get().await);
     texts.pool("a closed pool", &pool);
+    let key = secret_sessions::failures(&mut texts).await;
+    let mut secrets = [&SECRETS[..], &secret_sessions::SECRETS].concat();
+    secrets.push(&key);
+    let mut sent = secret_sessions::SENT.to_vec();
+    sent.push(VALUE);
 
     texts.add("panics", panics.lock().unwrap().join("\n"));
     let mut logged = 0;
     for line in seen.lines() {
-        texts.debug("spans and events", &line);
-        if line.value("log.target").starts_with("tokio_postgres")
-            && line.value("message").contains(VALUE)
-        {
+        if line.value("log.target").starts_with("tokio_postgres") {
             // As the manual says: whoever has the driver log has it log what was sent.
-            logged += 1;
+            logged += usize::from(line.value("message").contains(VALUE));
+            texts
+                .quoting
+                .push(("the driver's log".into(), format!("{line:?}")));
+        } else {
+            texts.debug("spans and events", &line);
         }
         if line.target.starts_with("leadpool::") {
             let text = format!("{line:?}");
-            assert!(!text.contains(VALUE), "what was sent is in {text}");
+            assert!(
+                !sent.iter().any(|sent| text.contains(sent)),
+                "what was sent is in {text}"
+            );
         }
     }
     texts.debug("metrics", &seen.series());
-    for secret in SECRETS {
+    for secret in &secrets {
         let found = texts.found(secret);
         assert!(found.is_empty(), "{secret} shows in {found:#?}");
     }
+    for sent in sent {
+        let is_quoted = |(_, text): &&(String, String)| text.contains(sent);
+        let found = texts.shown.iter().find(is_quoted);
+        assert!(found.is_none(), "{sent} shows in {found:#?}");
+        let found = texts.quoting.iter().find(is_quoted);
+        assert!(found.is_some(), "{sent} was not sent");
+    }
     // It was looked for where it would be found, and what was collected is not empty.
-    texts.add("a leak", format!("{PASSWORD} {ESCAPED} {WRONG}"));
-    assert!(SECRETS.iter().all(|secret| texts.found(secret).len() == 1));
+    let leak = secret_sessions::LEAK.join(" ");
+    let leak = format!("{PASSWORD} {ESCAPED} {WRONG} {leak} {key}");
+    texts.add("a leak", leak);
+    assert!(secrets.iter().all(|secret| texts.found(secret).len() == 1));
     assert!(logged > 0, "the driver's log was not looked at");
     for what in ["hunter", "leadpool_connects_total", "on purpose", "28P01"] {
         assert!(!texts.found(what).is_empty(), "{what} was to be seen");
     }
 }
 
-fn builder(url: &str) -> PoolBuilder {
+pub(crate) fn builder(url: &str) -> PoolBuilder {
     Pool::builder(url).configure(|config| {
         config
             .pool_name("secrets")
@@ -163,18 +202,26 @@ fn builder(url: &str) -> PoolBuilder {
     })
 }
 
-/// Lets the role `app` in with its password only. The statement does not hold it: the driver logs
-/// statements.
-async fn protect(servers: &Servers) {
-    let hex = PASSWORD.bytes().fold(String::new(), |mut hex, byte| {
+/// The statement does not hold the password: the driver logs statements.
+pub(crate) fn password_sql(role: &str, password: &str) -> String {
+    let hex = password.bytes().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();
         hex
     });
+    format!(
+        "DO $$BEGIN EXECUTE format('ALTER ROLE {role} PASSWORD %L', \
+         convert_from(decode('{hex}', 'hex'), 'UTF8')); END$$"
+    )
+}
+
+/// Lets the role `app` in with its password only.
+async fn protect(servers: &Servers) {
     let admin = servers.connect(0).await.unwrap();
     let sql = format!(
         "CREATE ROLE app LOGIN;
-         DO $$BEGIN EXECUTE format('ALTER ROLE app PASSWORD %L', convert_from(decode('{hex}', 'hex'), 'UTF8')); END$$;
-         GRANT ALL ON TABLE t TO app; GRANT ALL ON SEQUENCE t_id_seq TO app"
+         {};
+         GRANT ALL ON TABLE t TO app; GRANT ALL ON SEQUENCE t_id_seq TO app",
+        password_sql("app", PASSWORD)
     );
     admin.batch_execute(&sql).await.unwrap();
     servers.wait_replayed().await.unwrap();
