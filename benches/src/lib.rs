@@ -48,10 +48,10 @@ impl Rivals {
         drop(leadpool.get().await?);
         drop(recorded.get().await?);
         drop(recorded.get().await?);
-        let is_seen = |value: &DebugValue| matches!(value, DebugValue::Counter(1));
+        let is_seen = |value: &DebugValue| matches!(value, DebugValue::Counter(2));
         let series = recorder.snapshotter().snapshot().into_vec();
         if !series.iter().any(|(.., value)| is_seen(value)) {
-            return Err("the recorder has seen no checkout of an idle connection".into());
+            return Err("the recorder has not seen both checkouts".into());
         }
         drop(bare.get().await?);
         Ok(Self {

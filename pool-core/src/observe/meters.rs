@@ -3,7 +3,10 @@
 //! A handle belongs to the recorder that is installed when it is made. What happens often keeps
 //! its handle; the rest asks the recorder each time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Unit, with_recorder};
 
@@ -142,12 +145,15 @@ pub(crate) struct CheckoutMeters {
     meters: Meters,
     /// In the order of [`TARGETS`]: a checkout of an idle connection adds one, and does no more.
     succeeded: [Counter; TARGETS.len()],
+    /// The waits of those that succeeded, made when the first one waits.
+    waits: [OnceLock<Histogram>; TARGETS.len()],
 }
 
 impl CheckoutMeters {
     pub(crate) fn new(meters: &Meters) -> Self {
         Self {
             succeeded: TARGETS.map(|target| meters.counter(&CHECKOUTS, &[target.as_str(), "ok"])),
+            waits: Default::default(),
             meters: meters.clone(),
         }
     }
@@ -164,6 +170,13 @@ impl CheckoutMeters {
     /// A checkout that had to wait is over.
     pub(super) fn waited(&self, target: Target, outcome: &str, took: Duration) {
         let values = [target.as_str(), outcome];
+        if outcome == "ok" {
+            // Also what has an idle connection waits now and then: the runtime makes it.
+            self.succeeded(target);
+            let wait = || self.meters.histogram(&CHECKOUT_WAIT, &values);
+            self.waits[target as usize].get_or_init(wait).record(took);
+            return;
+        }
         self.meters.counter(&CHECKOUTS, &values).increment(1);
         self.meters.histogram(&CHECKOUT_WAIT, &values).record(took);
     }
