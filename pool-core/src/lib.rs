@@ -17,6 +17,7 @@ mod session;
 pub mod shutdown;
 mod tls;
 pub mod topology;
+mod traces;
 mod tx;
 
 pub use config::Config;

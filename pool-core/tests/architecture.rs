@@ -9,7 +9,8 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
+    "traces",
     "topology",
     "outcome",
     "routing",

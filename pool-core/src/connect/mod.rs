@@ -13,12 +13,16 @@ pub(crate) use carry::carry;
 use connector::Secured;
 pub use connector::TlsConnector;
 pub(crate) use login::Login;
-use tokio_postgres::{Client, Connection, Socket, error::DbError};
+use tokio_postgres::{
+    Client, Connection, Socket,
+    error::{DbError, SqlState},
+};
 
 use crate::{
     config::Config,
     credentials::{AuthRefused, CredentialError},
     topology::HostAddr,
+    traces::rows,
 };
 
 /// What moves the bytes of a connection; whoever opened it drives it.
@@ -41,10 +45,16 @@ pub(crate) async fn open(
     let login = Login::ask(config, host, None).await?;
     match open_as(config, host, name, &login).await {
         Err(refusal) if refusal.is_rejection() && login.is_provided() => {
-            tracing::debug!(
-                target: "leadpool::credentials",
-                %host,
-                error = %refusal,
+            tracing::event!(
+                name: rows::CREDENTIALS_REFUSED.name,
+                target: rows::CREDENTIALS_REFUSED.target,
+                rows::CREDENTIALS_REFUSED.level,
+                {
+                    db.client.connection.pool.name = config.pool_name(),
+                    server.address = host.name(),
+                    server.port = host.port(),
+                    db.response.status_code = refusal.code(),
+                },
                 "the credentials were refused: asking for others"
             );
             let other = Login::ask(config, host, Some(login.clone())).await?;
@@ -110,6 +120,14 @@ impl OpenError {
             Some(refused) => Self::Auth(refused.clone()),
             None if lacks_password(&error) => Self::Credentials(CredentialError::missing(host)),
             None => Self::Driver(error),
+        }
+    }
+
+    /// The SQLSTATE, if the server gave one.
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Driver(error) => error.code().map(SqlState::code),
+            Self::Credentials(_) | Self::Auth(_) => None,
         }
     }
 

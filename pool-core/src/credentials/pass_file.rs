@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use super::{
     CredentialError, CredentialProvider, CredentialRequest, Credentials, Providing, Secret,
 };
-use crate::topology::HostAddr;
+use crate::{topology::HostAddr, traces::rows};
 
 /// libpq's default directory of Unix sockets: such hosts are looked up as `localhost`.
 const SOCKETS: [&str; 2] = ["/tmp", "/var/run/postgresql"];
@@ -67,30 +67,39 @@ impl PassFile {
     }
 
     fn find(&self, entry: &Entry) -> Result<Option<Secret>, CredentialError> {
-        let Some(path) = self.path.clone().or_else(by_default) else {
-            return Ok(None);
+        let Some(path) = &self.path else {
+            return Ok(by_default().and_then(|path| self.find_by_default(&path, entry)));
         };
-        match (read(&path), &self.path) {
-            (Ok(text), _) => Ok(find(&text, entry)),
-            (Err(Problem::Missing), None) => Ok(None),
-            (Err(Problem::Missing), Some(_)) => Err(CredentialError::transient(format!(
+        match read(path) {
+            Ok(text) => Ok(find(&text, entry)),
+            Err(Problem::Missing) => Err(CredentialError::transient(format!(
                 "`passfile` {} does not exist",
                 path.display()
             ))),
-            (Err(Problem::Unusable(why)), None) => {
-                if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        target: "leadpool::credentials",
-                        file = %path.display(),
-                        "the password file is ignored: it {why}"
-                    );
-                }
-                Ok(None)
-            }
-            (Err(Problem::Unusable(why)), Some(_)) => Err(CredentialError::permanent(format!(
+            Err(Problem::Unusable(why)) => Err(CredentialError::permanent(format!(
                 "`passfile` {} {why}",
                 path.display()
             ))),
+        }
+    }
+
+    /// The same in a file that the configuration does not name: it may be missing, or unusable.
+    fn find_by_default(&self, path: &Path, entry: &Entry) -> Option<Secret> {
+        match read(path) {
+            Ok(text) => find(&text, entry),
+            Err(Problem::Missing) => None,
+            Err(Problem::Unusable(why)) => {
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    tracing::event!(
+                        name: rows::PASS_FILE_IGNORED.name,
+                        target: rows::PASS_FILE_IGNORED.target,
+                        rows::PASS_FILE_IGNORED.level,
+                        { file.path = %path.display(), leadpool.problem = why },
+                        "the password file is ignored"
+                    );
+                }
+                None
+            }
         }
     }
 }

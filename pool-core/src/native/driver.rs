@@ -52,13 +52,13 @@ impl Driver for Native {
         );
         // Without timeouts of its own: one deadline is kept around the whole checkout instead,
         // which costs nothing while a connection is idle.
-        let limits = self.limits.clone();
+        let (limits, of_host) = (self.limits.clone(), generation.clone());
         let restore = move |client: &mut ClientWrapper, _: &Metrics| {
-            let restored = limits.restore(client);
+            let restored = limits.restore(client, &of_host);
             restored.map_err(|_| HookError::message("has another statement_timeout"))
         };
         let mut builder = Pool::builder(manager);
-        if let Some(clean) = recycle::hook(generation.config()) {
+        if let Some(clean) = recycle::hook(generation.config(), Some(generation.host())) {
             builder = builder.post_recycle(clean);
         }
         builder

@@ -58,7 +58,7 @@ fn in_drivers_words(error: Error) -> Error {
 pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
     let config = pools.cluster().config();
     let settings = config.pool();
-    let clean = recycle::hook(config);
+    let clean = recycle::hook(config, None);
     let (size, timeout) = (settings.writer_size, settings.checkout_timeout);
     // The driver wants one; `FollowWriter` uses another.
     let any = Config::new();

@@ -13,9 +13,9 @@ use std::{
 
 use deadpool_postgres::{ClientWrapper, StatementCache};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio_postgres::{Error, SimpleQueryStream};
+use tokio_postgres::{Error, SimpleQueryStream, error::SqlState};
 
-use crate::config::Milliseconds;
+use crate::{config::Milliseconds, observe::rows, pool::Generation};
 
 /// Which connections have another limit than the pool's.
 ///
@@ -62,7 +62,11 @@ impl Limits {
     /// # Errors
     ///
     /// It has another limit than it should have, and must not be used.
-    pub(super) fn restore(&self, client: &ClientWrapper) -> Result<(), Error> {
+    pub(super) fn restore(
+        &self,
+        client: &ClientWrapper,
+        generation: &Generation,
+    ) -> Result<(), Error> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
@@ -76,9 +80,17 @@ impl Limits {
             self.count.store(known.len(), Ordering::Release);
         }
         restored.inspect_err(|error| {
-            tracing::warn!(
-                target: "leadpool::pool",
-                %error,
+            // Not its text: what a server says may quote what the application sent.
+            tracing::event!(
+                name: rows::LIMIT_REFUSED.name,
+                target: rows::LIMIT_REFUSED.target,
+                rows::LIMIT_REFUSED.level,
+                {
+                    db.client.connection.pool.name = generation.meters().pool(),
+                    server.address = generation.host().name(),
+                    server.port = generation.host().port(),
+                    db.response.status_code = error.code().map(SqlState::code),
+                },
                 "statement_timeout could not be set; the connection is closed"
             );
         })

@@ -11,7 +11,6 @@ mod metrics;
 mod spans;
 #[cfg(test)]
 mod tests;
-mod traces;
 
 pub(crate) use announcer::Announcer;
 pub use events::Events;
@@ -21,5 +20,6 @@ pub use metrics::{METRICS, Metric, MetricKind};
 pub(crate) use spans::{
     Connecting, Transacting, Waiting, attempt_span, error_type, resolution_span,
 };
-pub(crate) use traces::rows;
-pub use traces::{TRACES, Trace, TraceKind};
+
+pub(crate) use crate::traces::rows;
+pub use crate::traces::{TRACES, Trace, TraceKind};

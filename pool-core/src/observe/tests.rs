@@ -1,6 +1,10 @@
-//! The manual, the dashboard and the alerts are held to the tables.
+//! The manual, the dashboard, the alerts and the source are held to the tables.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -81,6 +85,118 @@ fn the_manual_has_the_tables() {
         ));
     }
     assert!(section("traces") == table, "the manual wants\n{table}");
+}
+
+/// The macros of `tracing` that tell something.
+const MACROS: [&str; 12] = [
+    "trace",
+    "debug",
+    "info",
+    "warn",
+    "error",
+    "event",
+    "span",
+    "trace_span",
+    "debug_span",
+    "info_span",
+    "warn_span",
+    "error_span",
+];
+
+/// Each use of such a macro, from its path to its last bracket.
+fn calls(code: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices('!') {
+        let name = code[..at].trim_end_matches(is_word).len();
+        if !MACROS.contains(&&code[name..at]) || !code[at + 1..].starts_with(['(', '[', '{']) {
+            continue;
+        }
+        let path = code[..name]
+            .trim_end_matches(|c| is_word(c) || c == ':')
+            .len();
+        let mut depth = 0;
+        let last = code[at..].find(|c| {
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && matches!(c, ')' | ']' | '}')
+        });
+        found.push(&code[path..at + last.unwrap()]);
+    }
+    found
+}
+
+/// Whether name, target and level are those of one row.
+fn is_by_row(call: &str) -> bool {
+    let Some((_, row)) = call.split_once("rows::") else {
+        return false;
+    };
+    let row = row.split(|c| !is_word(c) && c != '$').next().unwrap();
+    let of_row = |part| call.contains(&format!("rows::{row}.{part},"));
+    ["tracing::event!(", "tracing::span!("]
+        .iter()
+        .any(|begin| call.starts_with(begin))
+        && ["name", "target", "level"].into_iter().all(of_row)
+}
+
+/// The source without unit tests.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_test = path.file_stem().is_some_and(|name| name == "tests");
+            if is_test {
+                continue;
+            } else if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                let lines = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                let code = lines.map(|line| format!("{line}\n")).collect();
+                sources.push((path, code));
+            }
+        }
+    }
+    sources
+}
+
+#[test]
+fn whatever_is_told_is_a_row() {
+    let mut known = 0;
+    for (path, code) in sources() {
+        for call in calls(&code) {
+            let path = path.display();
+            assert!(is_by_row(call), "{path}: no row of the table has\n{call}");
+            known += 1;
+        }
+        let is_instrumented = code.contains("#[instrument") || code.contains("tracing::instrument");
+        assert!(!is_instrumented, "{}: a span of no row", path.display());
+    }
+    assert!(known > 15, "only {known} were found");
+}
+
+#[test]
+fn what_is_told_without_a_row_is_found() {
+    for wrong in [
+        r#"tracing::warn!("a");"#,
+        r#"warn!(x, "a (b)");"#,
+        r#"tracing::event!(Level::INFO, "a");"#,
+        r#"tracing::info_span!["a"];"#,
+        r#"tracing::event!(name: rows::A.name, target: "b", rows::A.level, "a");"#,
+        r#"tracing::event!(name: rows::A.name, target: rows::B.target, rows::A.level, "a");"#,
+    ] {
+        let found = calls(wrong);
+        assert_eq!(found.len(), 1, "{wrong}");
+        assert!(!is_by_row(found[0]), "{wrong}");
+    }
+    assert!(calls("#[error(\"a\")] panic!(); terror!(a); is_error != (b)").is_empty());
 }
 
 /// One use of a metric in an expression.

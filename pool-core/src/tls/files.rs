@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::Plan;
+use crate::traces::rows;
 
 /// What is wrong with a file, and with which key it was named. Nothing that it holds is told.
 #[derive(Debug)]
@@ -108,16 +109,22 @@ impl Files {
         }
         match self.plan.read() {
             Ok(config) => {
-                tracing::info!(target: "leadpool::tls", "certificates were read again");
+                tracing::event!(
+                    name: rows::CERTIFICATES_READ.name,
+                    target: rows::CERTIFICATES_READ.target,
+                    rows::CERTIFICATES_READ.level,
+                    "certificates were read again"
+                );
                 let config = Arc::new(config);
                 self.current.store(Arc::new(Reading { stamps, config }));
                 *refused = None;
             }
             Err(FileProblem { key, problem }) => {
-                tracing::warn!(
-                    target: "leadpool::tls",
-                    key,
-                    problem,
+                tracing::event!(
+                    name: rows::CERTIFICATES_REFUSED.name,
+                    target: rows::CERTIFICATES_REFUSED.target,
+                    rows::CERTIFICATES_REFUSED.level,
+                    { leadpool.setting = key, leadpool.problem = problem },
                     "new certificates can't be used; going on with the ones before"
                 );
                 *refused = Some(stamps);

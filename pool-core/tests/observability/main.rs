@@ -8,6 +8,8 @@
 )]
 
 mod capture;
+mod certificates;
+mod connections;
 mod failovers;
 mod secret_sessions;
 mod secrets;
@@ -21,3 +23,10 @@ mod traffic;
     reason = "shared with another binary, which needs all of it"
 )]
 mod support;
+
+#[path = "../tls/support.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with another binary, which needs all of it"
+)]
+mod tls;

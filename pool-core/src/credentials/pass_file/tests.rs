@@ -1,6 +1,12 @@
 //! What a line fits, and which files are read.
 
+use std::sync::Mutex;
+
 use proptest::prelude::*;
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt as _},
+};
 
 use super::*;
 
@@ -108,6 +114,56 @@ fn a_file_that_others_may_read_is_refused_by_its_name() {
     assert!(!file.find(&entry).unwrap_err().is_permanent());
     let folder = PassFile::new(env::temp_dir());
     assert!(folder.find(&entry).unwrap_err().is_permanent());
+}
+
+/// Keeps which rows are told, and with which fields.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl Layer<Registry> for Told {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, Registry>) {
+        let told = (event.metadata().name(), format!("{event:?}"));
+        self.0.lock().unwrap().push(told);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn one_that_nobody_named_is_ignored_with_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let told = Told::default();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgpass");
+    let file = PassFile::default();
+    let request = CredentialRequest::new(HostAddr::new("db1", 5432), "app", "shop");
+    let entry = Entry::of(&request);
+    let subscriber = tracing_subscriber::registry().with(told.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        assert_eq!(file.find_by_default(&path, &entry), None);
+        assert!(told.0.lock().unwrap().is_empty(), "it may be missing");
+        fs::write(&path, "*:*:*:*:hunter2").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        for _ in 0..2 {
+            assert_eq!(file.find_by_default(&path, &entry), None);
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(file.find_by_default(&path, &entry).is_some());
+    });
+    let told = told.0.lock().unwrap();
+    let [(name, fields)] = &told[..] else {
+        panic!("once: {told:?}");
+    };
+    assert_eq!(*name, rows::PASS_FILE_IGNORED.name);
+    for part in [
+        path.to_str().unwrap(),
+        "0640",
+        "file.path",
+        "leadpool.problem",
+    ] {
+        assert!(fields.contains(part), "{part} in {fields}");
+    }
+    assert!(!fields.contains("hunter2"), "{fields}");
 }
 
 proptest! {

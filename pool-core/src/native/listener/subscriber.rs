@@ -18,6 +18,7 @@ use crate::{
         Native,
         connect::{Established, establish},
     },
+    observe::rows,
     pool::{Driver as _, Generation, SubPools},
     topology::{HostAddr, Target},
 };
@@ -130,6 +131,11 @@ impl Subscriber {
             _ => Report::ConnectionLost,
         };
         generation.report(report);
+        let pool = generation.meters().pool();
+        let mut code = None;
+        if let Ended::Refused(error) | Ended::Failed(error) = &ended {
+            code = error.code().cloned();
+        }
         let (source, is_curable): (BoxError, _) = match ended {
             Ended::Refused(error) if Native::is_curable(&error) => {
                 let noted = generation.take_failure();
@@ -141,11 +147,33 @@ impl Subscriber {
                 (Box::new(error), disposition != Disposition::Fail)
             }
             _ => {
-                tracing::debug!(target: "leadpool::listener", %host, "connection lost");
+                tracing::event!(
+                    name: rows::LISTENER_LOST.name,
+                    target: rows::LISTENER_LOST.target,
+                    rows::LISTENER_LOST.level,
+                    {
+                        db.client.connection.pool.name = pool,
+                        server.address = host.name(),
+                        server.port = host.port(),
+                    },
+                    "a listener's connection was lost"
+                );
                 return;
             }
         };
-        tracing::debug!(target: "leadpool::listener", %host, error = %source, is_curable, "not subscribed");
+        tracing::event!(
+            name: rows::NOT_SUBSCRIBED.name,
+            target: rows::NOT_SUBSCRIBED.target,
+            rows::NOT_SUBSCRIBED.level,
+            {
+                db.client.connection.pool.name = pool,
+                server.address = host.name(),
+                server.port = host.port(),
+                leadpool.curable = is_curable,
+                db.response.status_code = code.as_ref().map(SqlState::code),
+            },
+            "a listener could not subscribe"
+        );
         self.shared.note(Failure {
             error: ConnectError {
                 host: host.clone(),

@@ -1,4 +1,4 @@
-//! The table of spans and events.
+//! The table of spans and events: before all others, since each of them may tell something.
 
 use tracing::Level;
 
@@ -159,6 +159,30 @@ pub(crate) mod rows {
         CALLBACK_PANICKED: Event "leadpool.callback_panicked" in "leadpool::discovery" ERROR
             [],
             "The application's closure behind a Patroni callback has panicked.";
+        CREDENTIALS_REFUSED: Event "leadpool.credentials_refused" in "leadpool::credentials" DEBUG
+            ["db.client.connection.pool.name" "server.address" "server.port" "db.response.status_code"],
+            "A host refused the credentials, and the provider is asked for others.";
+        PASS_FILE_IGNORED: Event "leadpool.pass_file_ignored" in "leadpool::credentials" WARN
+            ["file.path" "leadpool.problem"],
+            "The default password file is ignored: others may read it, or it can't be read; told once for each configuration.";
+        CERTIFICATES_READ: Event "leadpool.certificates_read" in "leadpool::tls" INFO
+            [],
+            "The files of TLS have changed, and were read again.";
+        CERTIFICATES_REFUSED: Event "leadpool.certificates_refused" in "leadpool::tls" WARN
+            ["leadpool.setting" "leadpool.problem"],
+            "The files of TLS have changed and can't be used: what was read before is; told once for each change.";
+        LISTENER_LOST: Event "leadpool.listener_lost" in "leadpool::listener" DEBUG
+            ["db.client.connection.pool.name" "server.address" "server.port"],
+            "The connection of a listener ended, or was silent for too long.";
+        NOT_SUBSCRIBED: Event "leadpool.not_subscribed" in "leadpool::listener" DEBUG
+            ["db.client.connection.pool.name" "server.address" "server.port" "leadpool.curable" "db.response.status_code"],
+            "A listener could not subscribe; it tries again.";
+        NOT_CLEANED: Event "leadpool.not_cleaned" in "leadpool::pool" DEBUG
+            ["db.client.connection.pool.name" "server.address" "server.port" "db.response.status_code"],
+            "A used connection could not be cleaned, and is closed; of one of `deadpool_pool` the host is not named.";
+        LIMIT_REFUSED: Event "leadpool.statement_timeout_refused" in "leadpool::pool" WARN
+            ["db.client.connection.pool.name" "server.address" "server.port" "db.response.status_code"],
+            "The `statement_timeout` of a checkout could not be set or taken back, and the connection is closed.";
         CONNECTION_LOST: Event "leadpool.connection_lost" in "leadpool::pool" DEBUG
             ["db.client.connection.pool.name" "server.address" "server.port" "db.response.status_code"],
             "A connection ended although nobody closed it.";
