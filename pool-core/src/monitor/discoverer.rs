@@ -54,12 +54,18 @@ impl Discoverer {
         loop {
             let begun = Instant::now();
             let topology = self.shared.topology();
+            let writer = topology.writer.clone();
             let view = View::new(self.config.clone(), topology, sessions.clone());
             let found = match timeout(limit, self.source.discover(&view)).await {
                 Ok(Ok(found)) => self.admit(found, &mut refused),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err(format!("no answer within {limit:.1?}")),
             };
+            if found.is_ok() && self.shared.topology().writer != writer {
+                // It may be of the time before the change: whoever is the writer now is perhaps
+                // missing in it, and not because the source is wrong.
+                continue;
+            }
             let meters = self.announcer.meters();
             meters.discovery(self.source.name(), found.is_ok());
             let problem = found.as_ref().err().cloned();

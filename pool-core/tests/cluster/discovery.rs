@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -146,6 +146,74 @@ async fn a_promoted_standby_that_nobody_names_is_there_by_its_own_answer() {
         }
     })
     .await;
+}
+
+/// A source that takes its time: it says what it knew when it was asked.
+#[derive(Clone, Debug, Default)]
+struct Slow {
+    told: Told,
+    asked: Arc<AtomicUsize>,
+    held: Arc<AtomicBool>,
+    let_go: Arc<tokio::sync::Notify>,
+}
+
+impl Discovery for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn discover<'a>(&'a self, _: &'a View) -> Discovering<'a> {
+        Box::pin(async {
+            let known = self.told.hosts.lock().unwrap().clone();
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.held.load(Ordering::SeqCst) {
+                self.let_go.notified().await;
+            }
+            Ok(known.into_iter().collect())
+        })
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        Some(OFTEN)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_before_the_writer_changed_is_no_contradiction() {
+    let servers = Servers::builder().standbys(1).start().await.unwrap();
+    let both = [host(&servers, 0), host(&servers, 1)];
+    let slow = Slow::default();
+    slow.told.tell(both.clone());
+    let pool = Pool::builder(&servers.url()).discovery(slow.clone());
+    let pool = pool.build().await.unwrap();
+    let mut events = pool.cluster().events();
+    let asked = async |count: usize| {
+        soon("a question", async {
+            while slow.asked.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    };
+    // It is asked while the list has the old primary alone.
+    slow.held.store(true, Ordering::SeqCst);
+    slow.told.tell([both[0].clone()]);
+    let before = slow.asked.load(Ordering::SeqCst);
+    asked(before + 1).await;
+    slow.told.tell(both.clone());
+    servers.kill(0).await.unwrap();
+    servers.failover().await.unwrap();
+    drop(soon("the new writer", pool.get()).await.unwrap());
+    slow.held.store(false, Ordering::SeqCst);
+    slow.let_go.notify_waiters();
+    // The answer to the first question after that has been taken in when the third is put.
+    asked(before + 4).await;
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
+        assert!(
+            !matches!(event, Event::DiscoveryContradicted { .. }),
+            "{event:?}"
+        );
+    }
 }
 
 #[tokio::test]
