@@ -41,18 +41,23 @@ async fn soak(args: &Args, install: &PgInstall) -> Result<()> {
     let before = Census::take(&servers).await?;
     println!("before  {before}");
     let begun = Instant::now();
-    let (connects, history) = rounds(args.connects, &servers, &mut rotation).await?;
+    let held = before.files + servers.hosts();
+    let (connects, history) = rounds(args.connects, held, &servers, &mut rotation).await?;
     let after = Census::settled(&servers, &before).await;
     let seconds = begun.elapsed().as_secs_f64();
     println!("after   {after}   {connects} connects in {seconds:.1} s");
     println!("rotated {rotation}");
     rotation.judge()?;
-    judge(connects, &before, &after, &history)
+    judge(connects, [&before, &after], held, &history)
 }
 
 /// Plays the rounds: how many connections were opened, and what was left after each.
+///
+/// No more than so many files may be `held` then: beside those of before, the connection with which
+/// a pool asks each host. A host that was restarted lacks its one until it is asked again.
 async fn rounds(
     connects: u64,
+    held: usize,
     servers: &Arc<Servers>,
     rotation: &mut Rotation,
 ) -> Result<(u64, Vec<Census>)> {
@@ -74,11 +79,12 @@ async fn rounds(
         };
         done += round.play().await?;
         round::end(number, newcomer).await;
-        let expected = history.get(warm_up(rounds)).or(history.last());
-        let census = match expected {
-            Some(expected) => Census::settled(servers, expected).await,
-            None => Census::settled(servers, &Census::take(servers).await?).await,
+        let mut expected = match history.get(warm_up(rounds)).or(history.last()) {
+            Some(census) => census.clone(),
+            None => Census::take(servers).await?,
         };
+        expected.files = held;
+        let census = Census::settled(servers, &expected).await;
         println!("{number:>6}  {census}   {done} connects; {rotation}");
         history.push(census);
     }
@@ -95,7 +101,12 @@ fn warm_up(rounds: u64) -> usize {
     usize::try_from(rounds / 4).unwrap_or(usize::MAX)
 }
 
-fn judge(connects: u64, before: &Census, after: &Census, history: &[Census]) -> Result<()> {
+fn judge(
+    connects: u64,
+    [before, after]: [&Census; 2],
+    held: usize,
+    history: &[Census],
+) -> Result<()> {
     let mut leaks = Vec::new();
     let warm = &history[history.len() / 4];
     let last = &history[history.len() - 1];
@@ -103,7 +114,7 @@ fn judge(connects: u64, before: &Census, after: &Census, history: &[Census]) -> 
         ("tasks", before.tasks, after.tasks),
         ("open files", before.files, after.files),
         ("tasks while a pool lives", warm.tasks, last.tasks),
-        ("open files while a pool lives", warm.files, last.files),
+        ("open files while a pool lives", held, last.files),
         ("sessions on the servers", before.sessions, after.sessions),
     ] {
         if last > first {
