@@ -4,12 +4,44 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use leadpool_benches::Rivals;
+use leadpool_benches::{Rivals, Turn, in_turns};
 use tokio::{runtime::Runtime, task::JoinSet};
+
+/// So many checkouts, one after the other.
+macro_rules! checkouts {
+    ($rivals:ident, $get:expr) => {{
+        let $rivals = &$rivals;
+        let turn: Turn<'_> = Box::new(move |times| {
+            Box::pin(async move {
+                for _ in 0..times {
+                    drop($get.await.unwrap());
+                }
+            })
+        });
+        turn
+    }};
+}
 
 fn one_by_one(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let rivals = runtime.block_on(Rivals::start(1)).unwrap();
+    // A reader is chosen among the standbys first.
+    runtime.block_on(async { drop(rivals.leadpool.reader().await.unwrap()) });
+    runtime.block_on(in_turns(
+        "checkout",
+        vec![
+            ("deadpool", checkouts!(rivals, rivals.bare.get())),
+            ("leadpool", checkouts!(rivals, rivals.leadpool.get())),
+            (
+                "leadpool_recorded",
+                checkouts!(rivals, rivals.recorded.get()),
+            ),
+            (
+                "leadpool_reader",
+                checkouts!(rivals, rivals.leadpool.reader()),
+            ),
+        ],
+    ));
     let mut group = criterion.benchmark_group("checkout");
     group.bench_function("deadpool", |bencher| {
         bencher
@@ -26,8 +58,6 @@ fn one_by_one(criterion: &mut Criterion) {
             .to_async(&runtime)
             .iter(async || drop(rivals.recorded.get().await.unwrap()));
     });
-    // A reader is chosen among the standbys first.
-    runtime.block_on(async { drop(rivals.leadpool.reader().await.unwrap()) });
     group.bench_function("leadpool_reader", |bencher| {
         bencher
             .to_async(&runtime)

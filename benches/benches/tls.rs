@@ -4,10 +4,9 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
-use std::time::Instant;
-
 use criterion::{Criterion, criterion_group, criterion_main};
 use leadpool::{Pool, deadpool_postgres::Object};
+use leadpool_benches::{Turn, in_turns};
 use leadpool_testkit::{Cluster as Servers, ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::NamedTempFile;
@@ -60,32 +59,21 @@ impl Rivals {
     }
 }
 
-/// Both in turns, so that what else the machine does meets both: what is left is the difference.
-async fn in_turns(rivals: &Rivals) {
-    const TURNS: usize = 4_000;
-    const EACH: u32 = 500;
-
-    let mut times = [Vec::with_capacity(TURNS), Vec::with_capacity(TURNS)];
-    for _ in 0..TURNS {
-        for (times, (_, pool)) in times.iter_mut().zip(rivals.both()) {
-            let begun = Instant::now();
-            for _ in 0..EACH {
+fn checkouts(pool: &Pool) -> Turn<'_> {
+    Box::new(move |times| {
+        Box::pin(async move {
+            for _ in 0..times {
                 drop(pool.get().await.unwrap());
             }
-            times.push(begun.elapsed());
-        }
-    }
-    for (mut times, (name, _)) in times.into_iter().zip(rivals.both()) {
-        times.sort();
-        let nanoseconds = times[TURNS / 2].as_secs_f64() * 1e9 / f64::from(EACH);
-        println!("tls_checkout in turns, median: {name} {nanoseconds:.1} ns");
-    }
+        })
+    })
 }
 
 fn benches(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let rivals = runtime.block_on(Rivals::start());
-    runtime.block_on(in_turns(&rivals));
+    let turns = rivals.both().map(|(name, pool)| (name, checkouts(pool)));
+    runtime.block_on(in_turns("tls_checkout", turns.into()));
     let mut group = criterion.benchmark_group("tls_checkout");
     for (name, pool) in rivals.both() {
         group.bench_function(name, |bencher| {

@@ -1,9 +1,13 @@
 //! What is measured: leadpool and the bare pool that it stands on, both on the same server.
 
+mod turns;
+
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
 use leadpool_testkit::Cluster as Servers;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio_postgres::NoTls;
+
+pub use self::turns::{Turn, in_turns};
 
 /// A running cluster and a pool of each kind on its primary.
 #[derive(Debug)]

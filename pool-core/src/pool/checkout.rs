@@ -113,12 +113,9 @@ impl<D: Driver> SubPools<D> {
             return Err(Some(sub_pool.clone()));
         }
         match D::try_get(&sub_pool.pool) {
+            // In a guard, so that the connection is moved once only.
+            Some(conn) if self.is_fit(sub_pool, &conn) => Ok(hand_out(conn, &sub_pool.generation)),
             Some(conn) => {
-                self.note(sub_pool);
-                let is_over = self.lives.is_over_when_taken(D::stamp(&conn));
-                if sub_pool.generation.is_open() && !is_over {
-                    return Ok(hand_out(conn, &sub_pool.generation));
-                }
                 self.put_back(sub_pool, conn);
                 Err(None)
             }
@@ -143,7 +140,14 @@ impl<D: Driver> SubPools<D> {
         self.cluster.note_use();
     }
 
-    /// The last look before a connection is handed out.
+    /// The last look before an idle connection is handed out.
+    #[inline]
+    fn is_fit(&self, sub_pool: &SubPool<D>, conn: &D::Conn) -> bool {
+        self.note(sub_pool);
+        sub_pool.generation.is_open() && !self.lives.is_over_when_taken(D::stamp(conn))
+    }
+
+    /// The last look before a connection is handed out to one who has waited for it.
     fn admits(&self, sub_pool: &SubPool<D>, conn: &D::Conn) -> bool {
         self.note(sub_pool);
         !sub_pool.generation.is_retired() && !self.lives.is_over_when_taken(D::stamp(conn))

@@ -71,6 +71,7 @@ impl Lives {
         self.is_beyond(self.idle_timeout, opened, idle)
     }
 
+    #[cold]
     fn is_beyond(&self, limit: Option<Duration>, opened: Instant, time: Duration) -> bool {
         let random = (self.shares.hash_one(opened) >> 32) as f64 / f64::from(u32::MAX);
         limit.is_some_and(|limit| time >= limit.mul_f64(1.0 - JITTER * random))

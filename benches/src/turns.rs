@@ -1,0 +1,56 @@
+//! Rivals that are measured in turns.
+
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+/// How often each rival has its turn.
+const TURNS: usize = 2_000;
+/// How often it does in one turn what is measured.
+const EACH: u32 = 500;
+
+/// What a rival does in its turn: the same, so often.
+pub type Turn<'a> = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + 'a>> + 'a>;
+
+/// Measures all of them in turns, so that what else the machine does meets all: what is left is the
+/// difference. Prints the median time of each, and the median of its ratios to the first.
+///
+/// ```
+/// use leadpool_benches::in_turns;
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// in_turns(
+///     "addition",
+///     vec![("nothing", Box::new(|_| Box::pin(async {})))],
+/// )
+/// .await;
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub async fn in_turns(what: &str, rivals: Vec<(&str, Turn<'_>)>) {
+    let mut times = vec![Vec::with_capacity(TURNS); rivals.len()];
+    for _ in 0..TURNS {
+        for (times, (_, turn)) in times.iter_mut().zip(&rivals) {
+            let begun = Instant::now();
+            turn(EACH).await;
+            times.push(begun.elapsed());
+        }
+    }
+    for (of_rival, (name, _)) in times.iter().zip(&rivals) {
+        let ratios = of_rival
+            .iter()
+            .zip(&times[0])
+            .map(|(own, first)| own.as_secs_f64() / first.as_secs_f64());
+        let nanoseconds =
+            median(of_rival.iter().map(Duration::as_secs_f64)) * 1e9 / f64::from(EACH);
+        let ratio = median(ratios);
+        println!("{what} in turns, median: {name} {nanoseconds:.1} ns, {ratio:.3} times the first");
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
