@@ -9,7 +9,7 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "traces",
     "topology",
     "outcome",
@@ -27,6 +27,7 @@ const ORDER: [&str; 19] = [
     "pool",
     "tx",
     "native",
+    "adapter",
     "shutdown",
     "manual",
 ];

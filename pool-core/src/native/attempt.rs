@@ -10,7 +10,6 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{SimpleQueryStream, error::SqlState};
-use tracing::Span;
 
 use super::{
     Native,
@@ -23,7 +22,7 @@ use crate::{
     failover::Report,
     pool::{Generation, Purpose, SubPools},
     topology::HostView,
-    tx::{self, Failure, Options},
+    tx::{self, Failure, Options, Try},
 };
 
 /// After this long without an end the monitor looks whether the host lives, and again each time
@@ -41,14 +40,15 @@ pub(super) async fn attempt<T, F, Fut>(
     sessions: &Sessions,
     options: &Options,
     closure: F,
-    number: u32,
-    deadline: Instant,
-    span: Span,
+    this: Try,
 ) -> Result<T, Failure>
 where
     F: FnOnce(Tx) -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
+    let Try {
+        number, deadline, ..
+    } = this;
     let asked_at = Instant::now();
     let left = deadline.saturating_duration_since(asked_at);
     let purpose = match number {
@@ -66,8 +66,7 @@ where
             generation: None,
             ran: Duration::ZERO,
         })?;
-    span.record("server.address", generation.host().name());
-    span.record("server.port", generation.host().port());
+    this.runs_on(&generation);
     let begun_at = Instant::now();
     if let Some(observe) = &options.on_attempt {
         observe(&tx::Attempt {

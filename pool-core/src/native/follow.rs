@@ -94,9 +94,9 @@ pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
         .build()
         .expect("invariant: building fails only for timeouts without a runtime, one is set");
     let outside = pool.weak();
-    pools.set_outside(Box::new(move || {
+    pools.set_outside(move || {
         let status = outside.upgrade().map(|pool| pool.status());
         status.is_some_and(|status| status.available < status.size || status.waiting > 0)
-    }));
+    });
     pool
 }

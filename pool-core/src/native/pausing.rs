@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Pool;
-use crate::pool::{Drained, PauseGuard, pause};
+use crate::pool::{Drained, PauseGuard};
 
 impl Pool {
     /// Makes checkouts wait, for planned work like a switchover, and waits until everything in use
@@ -35,7 +35,7 @@ impl Pool {
     /// # }
     /// ```
     pub async fn pause(&self, within: Duration) -> PauseGuard {
-        pause(self.sub_pools().clone(), within).await
+        self.sub_pools().pause(within).await
     }
 
     /// Ends all pauses of this pool that [`pause`](Self::pause) began; a pause of the cluster

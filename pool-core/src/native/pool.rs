@@ -11,10 +11,9 @@ use crate::{
     discovery::Discovery,
     error::Error,
     monitor::Cluster,
-    observe::TransactionMeters,
     pool::{Purpose, Status, SubPools},
     topology::Target,
-    tx::Budget,
+    tx::Transactions,
 };
 
 /// A connection pool that follows the leader.
@@ -45,9 +44,8 @@ pub struct Pool {
 
 struct Inner {
     sub_pools: Arc<SubPools<Native>>,
-    budget: Budget,
     sessions: Sessions,
-    transaction_meters: TransactionMeters,
+    transactions: Transactions,
 }
 
 impl Pool {
@@ -93,15 +91,13 @@ impl Pool {
     /// A pool of a cluster that is watched already, for instance for another pool.
     #[must_use]
     pub fn new(cluster: &Cluster) -> Self {
-        let tx = cluster.config().tx();
         let sub_pools = SubPools::new(cluster, Native::default());
         sub_pools.keep();
         Self {
             inner: Arc::new(Inner {
-                budget: Budget::new(tx.retry_budget, tx.retry_budget_ratio),
                 sub_pools,
                 sessions: Sessions::default(),
-                transaction_meters: TransactionMeters::new(cluster.meters()),
+                transactions: Transactions::new(cluster),
             }),
         }
     }
@@ -313,12 +309,8 @@ impl Pool {
         &self.inner.sessions
     }
 
-    pub(super) fn transaction_meters(&self) -> &TransactionMeters {
-        &self.inner.transaction_meters
-    }
-
-    pub(super) fn budget(&self) -> &Budget {
-        &self.inner.budget
+    pub(super) fn transactions(&self) -> &Transactions {
+        &self.inner.transactions
     }
 }
 

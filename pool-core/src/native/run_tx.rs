@@ -2,15 +2,12 @@
 
 use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
 
-use tracing::Instrument as _;
-
 use super::{Pool, Tx, attempt};
 use crate::{
     error::Error,
-    observe::{Transacting, attempt_span},
     outcome::Proof,
     topology::Target,
-    tx::{Attempt, IsolationLevel, Options, Replay, Resolved, Retry, run},
+    tx::{Attempt, IsolationLevel, Options, Replay, Resolved, Retry},
 };
 
 /// The options of one transaction, from [`Pool::tx`].
@@ -199,30 +196,14 @@ impl<'a> TxBuilder<'a> {
         Fut: Future<Output = Result<T, Error>>,
     {
         let pools = self.pool.sub_pools();
-        // A pool that is drained waits for it, its repetitions included.
-        let _running = pools.busy();
         let sessions = self.pool.sessions();
         let options = &self.options;
-        let meters = self.pool.transaction_meters();
-        let transacting = Transacting::begin(meters, options.name.as_deref(), options.target);
-        let ended = run(options, self.pool.budget(), meters, |number, deadline| {
-            let span = attempt_span(number);
-            let closure = closure.clone();
-            attempt::attempt(
-                pools,
-                sessions,
-                options,
-                closure,
-                number,
-                deadline,
-                span.clone(),
-            )
-            .instrument(span)
-        })
-        .instrument(transacting.span())
-        .await;
-        transacting.ended(&ended);
-        ended
+        let transactions = self.pool.transactions();
+        transactions
+            .run(pools, options, |this| {
+                attempt::attempt(pools, sessions, options, closure.clone(), this)
+            })
+            .await
     }
 
     /// Runs the transaction with an error type of the application's own: see

@@ -35,9 +35,11 @@ use crate::{
 const SLOW: Duration = Duration::from_millis(250);
 /// How long to wait for that look before trying again.
 const LOOK: Duration = Duration::from_millis(250);
+
 /// What a checkout is for: what has begun goes on while nothing new may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+#[non_exhaustive]
+pub enum Purpose {
     /// Something new.
     New,
     /// Another attempt of a transaction: a pool that is drained, or in which too many wait, serves
@@ -74,7 +76,7 @@ impl<D: Driver> SubPools<D> {
     /// # Cancel safety
     ///
     /// Dropping the future gives back the place in each queue; nothing leaks.
-    pub(crate) async fn checkout<R>(
+    pub async fn checkout<R>(
         &self,
         purpose: Purpose,
         target: Target,
@@ -340,7 +342,7 @@ impl<D: Driver> SubPools<D> {
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
-    pub(crate) async fn wait_for_generation(&self, target: Target) -> Arc<Generation> {
+    pub async fn wait_for_generation(&self, target: Target) -> Arc<Generation> {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
@@ -358,7 +360,7 @@ impl<D: Driver> SubPools<D> {
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
-    pub(crate) async fn closed(&self) {
+    pub async fn closed(&self) {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();

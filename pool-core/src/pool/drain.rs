@@ -30,7 +30,7 @@ impl<D: Driver> SubPools<D> {
     /// # Cancel safety
     ///
     /// The pool stays closed when the future is dropped; what is checked out is not aborted then.
-    pub(crate) async fn close_within(&self, timeout: Duration) -> Drained {
+    pub async fn close_within(&self, timeout: Duration) -> Drained {
         self.close_until(after(Instant::now(), timeout)).await
     }
 
@@ -39,7 +39,7 @@ impl<D: Driver> SubPools<D> {
     /// # Cancel safety
     ///
     /// The pool goes on refusing new checkouts when the future is dropped.
-    pub(crate) async fn drain(&self, timeout: Duration) -> Drained {
+    pub async fn drain(&self, timeout: Duration) -> Drained {
         let deadline = after(Instant::now(), timeout);
         self.refuse_new();
         self.busy.close();

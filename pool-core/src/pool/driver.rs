@@ -9,7 +9,7 @@ use crate::error::BoxError;
 ///
 /// The seam is at the pool of one host and not at the connection, so that applications keep
 /// getting the driver's own objects.
-pub(crate) trait Driver: Send + Sync + 'static {
+pub trait Driver: Send + Sync + 'static {
     /// The driver's pool of one host.
     type Pool: Send + Sync + 'static;
     /// What a checkout yields.
@@ -61,7 +61,8 @@ pub(crate) trait Driver: Send + Sync + 'static {
 
 /// Why a driver's pool gave no connection.
 #[derive(Debug)]
-pub(crate) enum GetError<E> {
+#[non_exhaustive]
+pub enum GetError<E> {
     /// The pool was closed: the host was invalidated, or the whole pool closed.
     Closed,
     /// A connection could not be opened.

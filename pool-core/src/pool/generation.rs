@@ -31,7 +31,7 @@ const PAUSED: u8 = 2;
 
 /// One generation of a host. Everything that was opened under it shares this: when the host is
 /// invalidated it ends, for all of them at once, and the next one begins anew.
-pub(crate) struct Generation {
+pub struct Generation {
     host: HostAddr,
     number: u64,
     config: Arc<Config>,
@@ -89,11 +89,15 @@ impl Generation {
         })
     }
 
-    pub(crate) fn host(&self) -> &HostAddr {
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &HostAddr {
         &self.host
     }
 
-    pub(crate) fn config(&self) -> &Config {
+    /// The configuration of its cluster.
+    #[must_use]
+    pub fn config(&self) -> &Config {
         &self.config
     }
 
@@ -103,7 +107,8 @@ impl Generation {
     }
 
     /// Whether its connections are no longer handed out.
-    pub(crate) fn is_retired(&self) -> bool {
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
         self.state.load(Ordering::Acquire) & RETIRED != 0
     }
 
@@ -126,16 +131,18 @@ impl Generation {
     }
 
     /// Returns when its connections are no longer handed out.
-    pub(crate) async fn retired(&self) {
+    pub async fn retired(&self) {
         self.retired.cancelled().await;
     }
 
     /// Returns when its connections are aborted.
-    pub(crate) async fn aborted(&self) {
+    pub async fn aborted(&self) {
         self.aborted.cancelled().await;
     }
 
-    pub(crate) fn is_aborted(&self) -> bool {
+    /// Whether its connections are aborted.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
         self.aborted.is_cancelled()
     }
 
@@ -162,7 +169,9 @@ impl Generation {
         open
     }
 
-    pub(super) fn number(&self) -> u64 {
+    /// Its number: a host counts its generations.
+    #[must_use]
+    pub fn number(&self) -> u64 {
         self.number
     }
 
@@ -179,7 +188,9 @@ impl Generation {
         started_at.is_some_and(|at| at == self.started_at.load(Ordering::Acquire))
     }
 
-    pub(crate) fn is_writer(&self) -> bool {
+    /// Whether the host is the writer, by the newest topology.
+    #[must_use]
+    pub fn is_writer(&self) -> bool {
         self.is_writer.load(Ordering::Acquire)
     }
 
@@ -197,7 +208,7 @@ impl Generation {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in the queue.
-    pub(crate) async fn admission(&self) -> SemaphorePermit<'_> {
+    pub async fn admission(&self) -> SemaphorePermit<'_> {
         match self.connects.acquire().await {
             Ok(permit) => permit,
             // The semaphore is never closed.
@@ -206,7 +217,7 @@ impl Generation {
     }
 
     /// Takes charge of a connection's task: it is aborted with the generation.
-    pub(crate) fn own(&self, task: AbortHandle) {
+    pub fn own(&self, task: AbortHandle) {
         let mut connections = self.lock_connections();
         if connections.len() == connections.capacity() {
             connections.retain(|task| !task.is_finished());
@@ -246,19 +257,20 @@ impl Generation {
         connections.iter().any(|task| !task.is_finished())
     }
 
-    pub(crate) fn report(&self, report: Report) {
+    /// Tells the monitor what a connection saw. It never waits.
+    pub fn report(&self, report: Report) {
         self.reporter.report(&self.host, self.number, report);
     }
 
     /// Has the host looked at, and waits until that has happened or `limit` has passed.
-    pub(crate) async fn verify(&self, report: Report, limit: Duration) {
+    pub async fn verify(&self, report: Report, limit: Duration) {
         self.reporter
             .verify(&self.host, self.number, report, limit)
             .await;
     }
 
     /// Notes why a connection could not be opened, for the error that a checkout may end with.
-    pub(crate) fn note_failure(&self, failure: impl Into<BoxError>) {
+    pub fn note_failure(&self, failure: impl Into<BoxError>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.into());
     }
 

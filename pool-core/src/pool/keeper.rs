@@ -32,7 +32,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 impl<D: Driver> SubPools<D> {
     /// Starts the task that keeps the sub-pools as they should be, if there is anything to do for
     /// it. It ends with the pool.
-    pub(crate) fn keep(self: &Arc<Self>) {
+    pub fn keep(self: &Arc<Self>) {
         let limits = self.cluster.config().limits();
         let keeps_minimum = limits.writer_min_size > 0 || limits.reader_min_size > 0;
         let interval = self.lives.interval(keeps_minimum);

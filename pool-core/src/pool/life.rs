@@ -17,10 +17,20 @@ const KEEPING: Duration = Duration::from_secs(1);
 
 /// The moments in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Stamp {
-    pub(crate) opened: Instant,
+#[non_exhaustive]
+pub struct Stamp {
+    /// When it was opened.
+    pub opened: Instant,
     /// When it was last taken, if ever.
-    pub(crate) taken: Option<Instant>,
+    pub taken: Option<Instant>,
+}
+
+impl Stamp {
+    /// The moments of a connection.
+    #[must_use]
+    pub fn new(opened: Instant, taken: Option<Instant>) -> Self {
+        Self { opened, taken }
+    }
 }
 
 /// The limits. Each connection has a share of its own of them, which follows from the moment at

@@ -16,12 +16,12 @@ mod sub_pools;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use checkout::Purpose;
+pub use checkout::Purpose;
 pub use drain::Drained;
-pub(crate) use driver::{Driver, GetError};
-pub(crate) use generation::Generation;
-pub(crate) use life::Stamp;
+pub use driver::{Driver, GetError};
+pub use generation::Generation;
+pub use life::Stamp;
 pub use pause::PauseGuard;
-pub(crate) use pause::pause;
 pub use status::{PoolCounts, Status, SubPoolStatus};
-pub(crate) use sub_pools::{SubPool, SubPools};
+pub(crate) use sub_pools::SubPool;
+pub use sub_pools::SubPools;

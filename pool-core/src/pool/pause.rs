@@ -52,7 +52,7 @@ pub(crate) trait Pausable: Send + Sync {
 /// # Cancel safety
 ///
 /// Dropping the future ends the pause.
-pub(crate) async fn pause(paused: Arc<dyn Pausable>, within: Duration) -> PauseGuard {
+async fn pause(paused: Arc<dyn Pausable>, within: Duration) -> PauseGuard {
     let number = paused.begin();
     let guard = PauseGuard { paused, number };
     guard.wait(within).await;
@@ -107,12 +107,24 @@ impl fmt::Debug for PauseGuard {
 }
 
 impl<D: Driver> SubPools<D> {
-    pub(crate) fn is_paused(&self) -> bool {
+    /// Whether checkouts wait because of a pause, of this pool or of the cluster.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
         self.routes.load().state.paused
     }
 
+    /// Makes checkouts wait until the guard is dropped, and waits until everything in use has come
+    /// back, for `within` at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the pause.
+    pub async fn pause(self: &Arc<Self>, within: Duration) -> PauseGuard {
+        pause(self.clone(), within).await
+    }
+
     /// Ends all pauses of this pool.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         if self.pauses.end_all() {
             self.resumed();
         }

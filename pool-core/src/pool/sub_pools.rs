@@ -32,8 +32,11 @@ pub(crate) struct SubPool<D: Driver> {
     pub(super) pool: D::Pool,
 }
 
-/// All sub-pools of one pool.
-pub(crate) struct SubPools<D: Driver> {
+/// All sub-pools of one pool: a [`Driver`]'s pool for each host, kept in step with the topology of
+/// a cluster.
+///
+/// Dropping it closes them.
+pub struct SubPools<D: Driver> {
     pub(super) driver: D,
     pub(super) cluster: Cluster,
     pub(super) routes: ArcSwap<Routes<D>>,
@@ -76,7 +79,9 @@ struct Sizes {
 }
 
 impl<D: Driver> SubPools<D> {
-    pub(crate) fn new(cluster: &Cluster, driver: D) -> Arc<Self> {
+    /// Sub-pools of the sizes that the configuration says.
+    #[must_use]
+    pub fn new(cluster: &Cluster, driver: D) -> Arc<Self> {
         let settings = cluster.config().pool();
         let limits = cluster.config().limits();
         let pools = Arc::new(Self {
@@ -117,27 +122,33 @@ impl<D: Driver> SubPools<D> {
         pools
     }
 
-    pub(crate) fn driver(&self) -> &D {
+    /// The driver that they were made with.
+    #[must_use]
+    pub fn driver(&self) -> &D {
         &self.driver
     }
 
-    pub(crate) fn cluster(&self) -> &Cluster {
+    /// The cluster that they follow.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
     /// Names who knows whether connections are in use that are opened here and kept elsewhere.
-    pub(crate) fn set_outside(&self, in_use: InUse) {
-        drop(self.outside.set(in_use));
+    pub fn set_outside(&self, in_use: impl Fn() -> bool + Send + Sync + 'static) {
+        drop(self.outside.set(Box::new(in_use)));
     }
 
     /// Whether an object made at `created` was made under the writer of now.
-    pub(crate) fn is_of_this_writer(&self, created: Instant) -> bool {
+    #[must_use]
+    pub fn is_of_this_writer(&self, created: Instant) -> bool {
         let routes = self.routes.load();
         routes.writer.is_some() && created > routes.writer_since
     }
 
     /// Whether something opened then has lived for too long by now.
-    pub(crate) fn is_too_old(&self, stamp: &Stamp) -> bool {
+    #[must_use]
+    pub fn is_too_old(&self, stamp: &Stamp) -> bool {
         self.lives.is_over(stamp.opened, Instant::now())
     }
 
@@ -148,7 +159,7 @@ impl<D: Driver> SubPools<D> {
 
     /// Changes the sizes. Growing is immediate; a smaller sub-pool is a fresh one: idle
     /// connections of the old one are closed, those in use finish and are closed on return.
-    pub(crate) fn resize(&self, writer: Option<usize>, reader: Option<usize>) {
+    pub fn resize(&self, writer: Option<usize>, reader: Option<usize>) {
         let mut members = self.lock();
         let old = members.sizes;
         members.sizes.writer = writer.unwrap_or(old.writer);
@@ -166,13 +177,15 @@ impl<D: Driver> SubPools<D> {
 
     /// Closes all sub-pools: waiters are told, idle connections closed, those in use finish and
     /// are closed on return.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let mut members = self.lock();
         members.closed = true;
         self.rebuild(&mut members, |_| false);
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether they have been closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
         self.routes.load().state.closed
     }
 
@@ -222,7 +235,9 @@ impl<D: Driver> SubPools<D> {
         }
     }
 
-    pub(crate) fn status(&self) -> Status {
+    /// The gauges of each.
+    #[must_use]
+    pub fn status(&self) -> Status {
         let members = self.lock();
         let topology = members.topology.clone();
         let state = self.routes.load().state;

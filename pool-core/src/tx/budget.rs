@@ -9,14 +9,16 @@ use std::sync::Mutex;
 /// Each committed transaction pays `ratio` in, each retry takes 1 out; the reserve is what it
 /// holds at most, and at first.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     ratio: f64,
     reserve: f64,
     balance: Mutex<f64>,
 }
 
 impl Budget {
-    pub(crate) fn new(reserve: u32, ratio: f64) -> Self {
+    /// A budget with this reserve, and this share for each committed transaction.
+    #[must_use]
+    pub fn new(reserve: u32, ratio: f64) -> Self {
         let reserve = f64::from(reserve);
         Self {
             ratio,
@@ -26,13 +28,13 @@ impl Budget {
     }
 
     /// A transaction was committed.
-    pub(crate) fn deposit(&self) {
+    pub fn deposit(&self) {
         let mut balance = self.lock();
         *balance = (*balance + self.ratio).min(self.reserve);
     }
 
     /// Asks for a retry.
-    pub(crate) fn withdraw(&self) -> bool {
+    pub fn withdraw(&self) -> bool {
         let mut balance = self.lock();
         let granted = *balance >= 1.0;
         if granted {

@@ -9,12 +9,14 @@ mod hooks;
 mod options;
 mod replay;
 mod runner;
+mod transactions;
 
 #[cfg(feature = "backoff")]
 pub use backoff::backoff_pauses;
-pub(crate) use budget::Budget;
+pub use budget::Budget;
 pub use hooks::{Attempt, Resolved, Retry};
-pub use options::IsolationLevel;
-pub(crate) use options::{Options, SIGN};
+pub(crate) use options::SIGN;
+pub use options::{IsolationLevel, Options};
 pub use replay::Replay;
-pub(crate) use runner::{Failure, run};
+pub use runner::Failure;
+pub use transactions::{Transactions, Try};

@@ -88,27 +88,43 @@ const BEGIN: &str = "BEGIN;SET LOCAL leadpool.transaction='ours'";
 
 /// The options of one transaction.
 #[derive(Clone)]
-pub(crate) struct Options {
-    pub(crate) target: Target,
-    pub(crate) retries: u32,
-    pub(crate) deadline: Duration,
+#[non_exhaustive]
+pub struct Options {
+    /// Where it runs.
+    pub target: Target,
+    /// How often it is repeated.
+    pub retries: u32,
+    /// How long it may take.
+    pub deadline: Duration,
     backoff: Backoff,
-    pub(crate) isolation: Option<IsolationLevel>,
-    pub(crate) read_only: Option<bool>,
-    pub(crate) deferrable: bool,
-    pub(crate) statement_timeout: Option<Duration>,
-    pub(crate) evidence: bool,
-    pub(crate) proof: Proof,
-    /// `None`: until the deadline.
-    pub(crate) resolve_within: Option<Duration>,
-    pub(crate) name: Option<Cow<'static, str>>,
-    pub(crate) on_attempt: Option<OnAttempt>,
-    pub(crate) on_retry: Option<OnRetry>,
-    pub(crate) on_resolved: Option<OnResolved>,
+    /// Its isolation level, unless it is the server's default.
+    pub isolation: Option<IsolationLevel>,
+    /// Whether it only reads, unless it is as the server has it.
+    pub read_only: Option<bool>,
+    /// Whether it waits for a snapshot that can't fail.
+    pub deferrable: bool,
+    /// How long each statement may take, unless it is as the connection has it; zero: no limit.
+    pub statement_timeout: Option<Duration>,
+    /// Whether it gathers evidence.
+    pub evidence: bool,
+    /// How sure a verdict has to be.
+    pub proof: Proof,
+    /// How long to look for what became of its COMMIT. `None`: until the deadline.
+    pub resolve_within: Option<Duration>,
+    /// Its name, for logs and observers.
+    pub name: Option<Cow<'static, str>>,
+    /// Is told of each attempt.
+    pub on_attempt: Option<OnAttempt>,
+    /// Is told before each retry.
+    pub on_retry: Option<OnRetry>,
+    /// Is told what became of a COMMIT in flight.
+    pub on_resolved: Option<OnResolved>,
 }
 
 impl Options {
-    pub(crate) fn new(settings: &TxSettings) -> Self {
+    /// As the settings have them: on the writer, and nothing of its own.
+    #[must_use]
+    pub fn new(settings: &TxSettings) -> Self {
         let TxSettings {
             retries,
             deadline,
@@ -142,7 +158,8 @@ impl Options {
         (self.backoff)()
     }
 
-    pub(crate) fn set_backoff<I>(&mut self, pauses: impl Fn() -> I + Send + Sync + 'static)
+    /// Sets the pauses between attempts.
+    pub fn set_backoff<I>(&mut self, pauses: impl Fn() -> I + Send + Sync + 'static)
     where
         I: IntoIterator<Item = Duration>,
         I::IntoIter: Send + 'static,
@@ -154,7 +171,8 @@ impl Options {
     ///
     /// Characteristics are a statement of their own, because what is sent behind a `BEGIN` that
     /// failed would run by itself, while what is sent behind a failed `SET TRANSACTION` fails too.
-    pub(crate) fn begin_sql(&self) -> Cow<'static, str> {
+    #[must_use]
+    pub fn begin_sql(&self) -> Cow<'static, str> {
         let mut modes = Vec::new();
         modes.extend(self.isolation.map(IsolationLevel::as_sql));
         modes.extend(self.read_only.map(

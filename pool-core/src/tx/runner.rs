@@ -18,13 +18,16 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// An attempt that did not commit.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    pub(crate) disposition: Disposition,
+#[non_exhaustive]
+pub struct Failure {
+    /// How it failed.
+    pub error: Error,
+    /// What to do now.
+    pub disposition: Disposition,
     /// Where it ran, if it had got a connection.
-    pub(crate) generation: Option<Arc<Generation>>,
+    pub generation: Option<Arc<Generation>>,
     /// How long it ran, once it had its connection.
-    pub(crate) ran: Duration,
+    pub ran: Duration,
 }
 
 /// Runs attempts until one commits, or must not be repeated, or a limit is reached: the number of
@@ -40,7 +43,7 @@ pub(crate) struct Failure {
 /// # Cancel safety
 ///
 /// As that of the attempt.
-pub(crate) async fn run<T, F, Fut>(
+pub(super) async fn run<T, F, Fut>(
     options: &Options,
     budget: &Budget,
     meters: &TransactionMeters,

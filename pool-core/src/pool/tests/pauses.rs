@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    super::{Purpose, pause},
+    super::Purpose,
     counted::{Stage, until},
     is_pending,
 };
@@ -20,7 +20,7 @@ async fn checkouts_wait_for_the_end_of_a_pause_and_what_is_in_use_goes_on() {
     let stage = Stage::set(|config| config).await;
     let conn = stage.get(Purpose::New, Target::Primary).await.unwrap();
     let mut events = stage.cluster.events();
-    let guard = pause(stage.pools.clone(), Duration::ZERO).await;
+    let guard = stage.pools.pause(Duration::ZERO).await;
     assert_eq!(guard.in_use(), 1);
     assert!(stage.pools.status().paused);
     let mut waiting = pin!(stage.get(Purpose::New, Target::Primary));
@@ -65,7 +65,7 @@ async fn a_pause_whose_routes_are_not_to_be_seen_yet_holds_too() {
 async fn those_who_wait_for_the_end_of_a_pause_go_on_in_their_order() {
     for target in [Target::Primary, Target::Standby, Target::Any] {
         let stage = Stage::set(|config| config.writer_size(1).reader_size(1)).await;
-        let guard = pause(stage.pools.clone(), Duration::ZERO).await;
+        let guard = stage.pools.pause(Duration::ZERO).await;
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..20 {
@@ -88,7 +88,7 @@ async fn those_who_wait_for_the_end_of_a_pause_go_on_in_their_order() {
 #[tokio::test]
 async fn a_pause_of_the_cluster_holds_every_pool_and_new_ones_too() {
     let mut stage = Stage::set(|config| config).await;
-    let mine = pause(stage.pools.clone(), Duration::ZERO).await;
+    let mine = stage.pools.pause(Duration::ZERO).await;
     let all = stage.cluster.pause(Duration::ZERO).await;
     let late = super::super::SubPools::new(&stage.cluster, super::counted::Counted::default());
     assert!(late.is_paused());
@@ -105,14 +105,14 @@ async fn a_pause_of_the_cluster_holds_every_pool_and_new_ones_too() {
 async fn resuming_ends_all_pauses_and_a_guard_that_comes_late_none() {
     let stage = Stage::set(|config| config).await;
     let (first, second) = (
-        pause(stage.pools.clone(), Duration::ZERO).await,
-        pause(stage.pools.clone(), Duration::ZERO).await,
+        stage.pools.pause(Duration::ZERO).await,
+        stage.pools.pause(Duration::ZERO).await,
     );
     drop(first);
     assert!(stage.pools.is_paused());
     stage.pools.resume();
     assert!(!stage.pools.is_paused());
-    let third = pause(stage.pools.clone(), Duration::ZERO).await;
+    let third = stage.pools.pause(Duration::ZERO).await;
     drop(second);
     assert!(stage.pools.is_paused());
     drop(third);
@@ -122,7 +122,7 @@ async fn resuming_ends_all_pauses_and_a_guard_that_comes_late_none() {
 #[tokio::test]
 async fn a_pause_beyond_the_deadline_is_told_as_such() {
     let stage = Stage::set(|config| config).await;
-    let _guard = pause(stage.pools.clone(), Duration::ZERO).await;
+    let _guard = stage.pools.pause(Duration::ZERO).await;
     let short = Duration::from_millis(20);
     for target in [Target::Primary, Target::Any] {
         let got = stage
@@ -138,7 +138,7 @@ async fn a_pause_that_is_given_up_ends() {
     let stage = Stage::set(|config| config).await;
     let conn = stage.get(Purpose::New, Target::Primary).await.unwrap();
     {
-        let mut pausing = pin!(pause(stage.pools.clone(), LONG));
+        let mut pausing = pin!(stage.pools.pause(LONG));
         assert!(is_pending(pausing.as_mut()).await);
         assert!(stage.pools.is_paused());
     }
