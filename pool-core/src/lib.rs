@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+// Before `native`, which uses its macro.
+#[macro_use]
 pub mod adapter;
 pub mod config;
 mod connect;

@@ -1,9 +1,51 @@
 //! For authors of adapters: what a pool for another driver is made of.
 //!
 //! An application needs nothing of this; `leadpool-sqlx` is built on it. It may change with each
-//! minor version of leadpool, so an adapter names the version exactly.
+//! minor version of leadpool, so an adapter should name the version exactly.
+//!
+//! # A pool
+//!
+//! - Implement [`Driver`] for the driver's own pool of one host. Each is opened for a
+//!   [`Generation`] of its host, and is closed when that generation ends.
+//! - [`SubPools`] keeps one for each host of a [`Cluster`](crate::Cluster), in step with the
+//!   topology, and [checks out](SubPools::checkout) of the right one.
+//! - What a driver sees goes back by [`Generation::report`]; what hangs on a generation ends when
+//!   it is [retired](Generation::retired) (handed out no more) or
+//!   [aborted](Generation::aborted) (ends now).
+//!
+//! # Transactions
+//!
+//! - [`Transactions`] has the retry loop, over a closure that makes one attempt, with [`Options`]
+//!   (the macro `leadpool::tx_setters` gives a builder the setters) and a [`Budget`] for the whole
+//!   pool.
+//! - [`TxAttempt`] is the part of an attempt that is the same for all drivers: the checkout, what
+//!   ends the closure, what a failure asks for, and what becomes of COMMIT. The adapter sends
+//!   [`Options::begin_sql`], [`QUESTION`] and [`TxAttempt::commit_sql`] through its driver, and
+//!   says with [`Commit`] how that ended.
+//! - [`Resolver`] finds out what became of a COMMIT that was not answered. It asks through
+//!   connections of leadpool's own, so that the questions exist once.
+//! - A driver's errors become [`DriverError`](crate::error::DriverError)s.
 
+mod evidence;
+mod resolver;
+#[macro_use]
+mod setters;
+
+pub use evidence::{CommitSql, QUESTION};
+pub use resolver::Resolver;
+
+use crate::{config::Config, topology::HostAddr};
 pub use crate::{
     pool::{Driver, Generation, GetError, Purpose, Stamp, SubPools},
-    tx::{Budget, Failure, Options, Transactions, Try},
+    tx::{
+        Attempt, Budget, Commit, Failure, IsolationLevel, Options, Resolve, Resolved, Retry, SIGN,
+        Transactions, Try, TxAttempt, Unresolved,
+    },
 };
+
+/// How a host is logged in to, and its TCP settings, in the words of tokio-postgres: what an
+/// adapter translates for its own driver.
+#[must_use]
+pub fn login(config: &Config, host: &HostAddr) -> tokio_postgres::Config {
+    config.driver_config(host)
+}

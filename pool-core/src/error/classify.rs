@@ -1,6 +1,6 @@
 //! What to do after an error: from SQLSTATE and transaction phase to a disposition.
 
-use super::sqlstate::row;
+use super::{DriverError, Error, sqlstate::row};
 
 /// How far a transaction had got when an error hit it.
 ///
@@ -96,6 +96,29 @@ impl Disposition {
             }
             None => Self::Fail,
         }
+    }
+}
+
+impl Disposition {
+    /// The same for the error of another driver.
+    #[must_use]
+    pub fn of_adapter(error: &DriverError, phase: TxPhase) -> Self {
+        match error.sqlstate() {
+            Some(code) => Self::of_sqlstate(code, phase),
+            None if phase == TxPhase::CommitInFlight || error.is_connection_loss() => {
+                Self::of_lost_connection(phase)
+            }
+            None => Self::Fail,
+        }
+    }
+}
+
+/// Whether a statement failed because its connection is gone or of no more use.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Postgres(error) => is_connection_loss(error),
+        Error::Driver(error) => error.is_connection_loss(),
+        _ => false,
     }
 }
 

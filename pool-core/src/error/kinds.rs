@@ -3,8 +3,8 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use super::{
-    Disposition, HookFailed, Overloaded, Paused, QueueFull, SessionMoved, TxPhase, in_words,
-    is_connection_loss,
+    Disposition, DriverError, HookFailed, Overloaded, Paused, QueueFull, SessionMoved, TxPhase,
+    adapter_error, in_words, is_connection_loss,
 };
 use crate::{
     config::ConfigError,
@@ -51,6 +51,8 @@ pub enum Error {
     Closed,
     /// A statement failed; the driver's own error.
     Postgres(tokio_postgres::Error),
+    /// A statement failed; the error of another driver, where an adapter brought it.
+    Driver(Box<DriverError>),
     /// The host was invalidated while a transaction ran there. COMMIT had not been sent: nothing
     /// was committed.
     #[non_exhaustive]
@@ -135,7 +137,8 @@ impl Error {
     /// The SQLSTATE that the server answered with, if an answer of the server is at the root.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
-        driver_error(self).and_then(|error| Some(error.code()?.code()))
+        let ours = driver_error(self).and_then(|error| Some(error.code()?.code()));
+        ours.or_else(|| adapter_error(self)?.sqlstate())
     }
 
     /// Whether a later try may succeed, and repeating is safe: nothing was committed.
@@ -152,8 +155,12 @@ impl Error {
             | Self::TxDeadline { .. }
             | Self::RetriesExhausted { .. } => true,
             // The one answer of a standby that is hardly ever anything else.
-            Self::Postgres(_) | Self::User(_) if self.sqlstate() == Some("25006") => true,
-            Self::Postgres(_) | Self::User(_) => matches!(
+            Self::Postgres(_) | Self::Driver(_) | Self::User(_)
+                if self.sqlstate() == Some("25006") =>
+            {
+                true
+            }
+            Self::Postgres(_) | Self::Driver(_) | Self::User(_) => matches!(
                 self.disposition(TxPhase::Open),
                 Disposition::RetryHere | Disposition::WaitTopology
             ),
@@ -182,6 +189,7 @@ impl Error {
             Self::Unknown(_) => Some("08007"),
             Self::RetriesExhausted { source, .. } => source.failover_class(),
             Self::Postgres(error) if is_connection_loss(error) => Some("08S02"),
+            Self::Driver(error) if error.is_connection_loss() => Some("08S02"),
             _ => None,
         }
     }
@@ -194,6 +202,7 @@ impl Error {
                 .map_or(Disposition::Fail, |error| {
                     Disposition::of_driver(error, phase)
                 }),
+            Self::Driver(error) => Disposition::of_adapter(error, phase),
             _ => Disposition::Fail,
         }
     }
@@ -293,6 +302,7 @@ impl fmt::Display for Error {
                  nothing was committed; the last one: {source}"
             ),
             Self::SessionMoved(moved) => fmt::Display::fmt(moved, f),
+            Self::Driver(error) => fmt::Display::fmt(error, f),
             Self::User(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -312,6 +322,7 @@ impl StdError for Error {
                 .as_deref()
                 .map(|error| error as &(dyn StdError + 'static)),
             Self::RetriesExhausted { source, .. } => Some(source.as_ref()),
+            Self::Driver(error) => Some(error.as_ref()),
             Self::User(error) => Some(error.as_ref()),
             Self::Closed
             | Self::Invalidated { .. }

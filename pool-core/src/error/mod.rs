@@ -2,14 +2,17 @@
 
 mod cancelled;
 mod classify;
+mod driver;
 mod kinds;
 mod session;
 mod sqlstate;
 mod waits;
 mod words;
 
-pub(crate) use classify::is_connection_loss;
 pub use classify::{Disposition, TxPhase};
+pub(crate) use classify::{is_connection_loss, is_lost};
+pub use driver::DriverError;
+use driver::adapter_error;
 pub(crate) use kinds::driver_error;
 pub(crate) use words::{in_words, tls_error};
 

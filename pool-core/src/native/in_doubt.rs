@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Pool, resolve};
 use crate::{
-    error::{Error, InDoubt},
+    error::Error,
     outcome::{Evidence, Outcome},
 };
 
@@ -31,19 +29,7 @@ impl Pool {
     ///
     /// See [`Outcome`].
     pub async fn resolve(&self, evidence: &Evidence, timeout: Duration) -> Result<Outcome, Error> {
-        let deadline = Instant::now() + timeout;
-        let proof = self.cluster().config().tx().proof;
-        resolve::resolve(self.sub_pools(), evidence, proof, deadline)
-            .await
-            .map_err(|unresolved| {
-                Error::Unknown(Box::new(InDoubt {
-                    host: evidence.host.clone(),
-                    attempt: 0,
-                    evidence: Some(evidence.clone()),
-                    doubt: unresolved.doubt,
-                    source: unresolved.source.map(Into::into),
-                }))
-            })
+        resolve::ask(self.sub_pools(), evidence, timeout).await
     }
 
     /// Deletes tokens that prove nothing any more: those of transactions that began more than

@@ -16,7 +16,7 @@ mod pausing;
 mod pool;
 mod recycle;
 mod refusal;
-mod resolve;
+pub(crate) mod resolve;
 mod run_tx;
 mod session;
 

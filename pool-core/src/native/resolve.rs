@@ -1,6 +1,6 @@
 //! Finding out what became of a COMMIT in flight: asks the writer until the outcome is proved.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::{Client, error::SqlState, types::ToSql};
@@ -8,12 +8,14 @@ use tracing::Instrument as _;
 
 use super::{Native, lease::Lease};
 use crate::{
-    error::{Disposition, Error, TxPhase},
+    error::{Disposition, Error, InDoubt, TxPhase},
     failover::Report,
+    monitor::Cluster,
     observe::resolution_span,
     outcome::{Doubt, Evidence, Incarnation, Outcome, Proof, Status, Testimony, Verdict, judge},
     pool::{Generation, Purpose, SubPools},
     topology::{Lsn, Target},
+    tx::{Resolve, Unresolved},
 };
 
 /// The pauses between questions.
@@ -58,13 +60,6 @@ SELECT COALESCE(pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8) 
 /// A commit that returns only when every earlier one has reached the synchronous standbys.
 const BARRIER: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text)";
 
-/// What could not be proved, and why.
-#[derive(Debug)]
-pub(super) struct Unresolved {
-    pub(super) doubt: Doubt,
-    pub(super) source: Option<Error>,
-}
-
 /// What one host knows.
 enum Finding {
     Proved(Outcome),
@@ -73,23 +68,56 @@ enum Finding {
     Unprovable(Doubt),
 }
 
-/// Asks the writer, whoever it comes to be, until the outcome is proved or can't be, or the
-/// deadline passes.
+/// Finds out what became of a transaction, for those who ask later, and from elsewhere.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future closes the connection that it used. The backend that ran the transaction
-/// may have been terminated.
-pub(super) async fn resolve(
+/// Dropping the future closes the connection it used.
+pub(crate) async fn ask(
     pools: &SubPools<Native>,
     evidence: &Evidence,
-    proof: Proof,
-    deadline: Instant,
-) -> Result<Outcome, Unresolved> {
-    let span = resolution_span(pools.cluster().meters(), evidence);
-    ask_on(pools, evidence, proof, deadline)
-        .instrument(span)
+    timeout: Duration,
+) -> Result<Outcome, Error> {
+    let deadline = Instant::now() + timeout;
+    let proof = pools.cluster().config().tx().proof;
+    pools
+        .resolve_until(evidence, proof, deadline)
         .await
+        .map_err(|unresolved| {
+            Error::Unknown(Box::new(InDoubt {
+                host: evidence.host.clone(),
+                attempt: 0,
+                evidence: Some(evidence.clone()),
+                doubt: unresolved.doubt,
+                source: unresolved.source.map(Into::into),
+            }))
+        })
+}
+
+impl Resolve for SubPools<Native> {
+    fn cluster(&self) -> &Cluster {
+        self.cluster()
+    }
+
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection that it used. The backend that ran the
+    /// transaction may have been terminated.
+    async fn resolve_until(
+        &self,
+        evidence: &Evidence,
+        proof: Proof,
+        deadline: Instant,
+    ) -> Result<Outcome, Unresolved> {
+        let span = resolution_span(self.cluster().meters(), evidence);
+        ask_on(self, evidence, proof, deadline)
+            .instrument(span)
+            .await
+    }
+
+    async fn is_settled(&self, host: &Generation, evidence: &Evidence) -> bool {
+        is_settled(self, host, evidence).await
+    }
 }
 
 async fn ask_on(
@@ -176,11 +204,7 @@ async fn ask_on(
 /// # Cancel safety
 ///
 /// Dropping the future closes the connection that it used.
-pub(super) async fn is_settled(
-    pools: &SubPools<Native>,
-    host: &Arc<Generation>,
-    evidence: &Evidence,
-) -> bool {
+async fn is_settled(pools: &SubPools<Native>, host: &Generation, evidence: &Evidence) -> bool {
     let checkout = pools.checkout(
         Purpose::Outcome,
         Target::Primary,
@@ -190,7 +214,8 @@ pub(super) async fn is_settled(
     let Ok((client, generation)) = checkout.await else {
         return false;
     };
-    if !Arc::ptr_eq(&generation, host) {
+    // The one that asks may belong to another pool of the same cluster.
+    if generation.host() != host.host() || generation.number() != host.number() {
         return false;
     }
     let lease = Lease::new(client);

@@ -1,13 +1,11 @@
 //! `run_tx` and its options.
 
-use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
+use std::error::Error as StdError;
 
 use super::{Pool, Tx, attempt};
 use crate::{
     error::Error,
-    outcome::Proof,
-    topology::Target,
-    tx::{Attempt, IsolationLevel, Options, Replay, Resolved, Retry},
+    tx::{Options, Replay},
 };
 
 /// The options of one transaction, from [`Pool::tx`].
@@ -42,144 +40,7 @@ impl<'a> TxBuilder<'a> {
         }
     }
 
-    /// Gives it a name, under which logs and observers find it.
-    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.options.name = Some(name.into());
-        self
-    }
-
-    /// Only reads, on a standby; on the writer while no standby is usable.
-    pub fn reader(self) -> Self {
-        self.target(Target::PreferStandby).read_only(true)
-    }
-
-    /// Where it runs: on the writer by default. What goes to a standby should be
-    /// [`read_only`](Self::read_only) too, so that it fails the same way when the writer serves it:
-    /// see [`reader`](Self::reader).
-    pub fn target(mut self, target: Target) -> Self {
-        self.options.target = target;
-        self
-    }
-
-    /// The isolation level; the server's `default_transaction_isolation` if not set.
-    pub fn isolation(mut self, level: IsolationLevel) -> Self {
-        self.options.isolation = Some(level);
-        self
-    }
-
-    /// Whether it may only read; the server's `default_transaction_read_only` if not set.
-    ///
-    /// What only reads is repeated also when the answer to its COMMIT is lost. So a closure must
-    /// not make it `READ WRITE` again.
-    pub fn read_only(mut self, read_only: bool) -> Self {
-        self.options.read_only = Some(read_only);
-        self
-    }
-
-    /// Makes a serializable, read-only transaction wait for a snapshot that can't fail.
-    pub fn deferrable(mut self) -> Self {
-        self.options.deferrable = true;
-        self
-    }
-
-    /// How long each of its statements may take before the server ends it with 57014, which is an
-    /// error and not repeated: see [`Error::is_statement_timeout`]. It travels with BEGIN, and ends
-    /// with the transaction. COMMIT is exempt, [`deadline`](Self::deadline) bounds it. Zero is no
-    /// limit. Default:
-    /// [`PoolSettings::statement_timeout`](crate::config::PoolSettings::statement_timeout).
-    pub fn statement_timeout(mut self, limit: Duration) -> Self {
-        self.options.statement_timeout = Some(limit);
-        self
-    }
-
-    /// How often it is repeated after the first attempt, at most. An outage costs one retry,
-    /// however long it is. Default: [`TxSettings::retries`](crate::config::TxSettings::retries).
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = retries;
-        self
-    }
-
-    /// How long it may take, all attempts and waits together. After an attempt that lost against
-    /// another transaction a retry begins only if as much time is left as that attempt took.
-    /// Default: [`TxSettings::deadline`](crate::config::TxSettings::deadline).
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.options.deadline = deadline;
-        self
-    }
-
-    /// The pauses between attempts, asked for once for each transaction that needs one. When they
-    /// end, so do the retries. An attempt that waits for the topology does not pause besides.
-    /// Default: [`TxSettings::backoff_min`](crate::config::TxSettings::backoff_min) and
-    /// [`backoff_max`](crate::config::TxSettings::backoff_max).
-    ///
-    /// # Examples
-    ///
-    /// Whatever gives durations will do, for instance what the crate `backon` builds:
-    ///
-    /// ```no_run
-    /// # async fn f(pool: leadpool::Pool) -> Result<(), leadpool::Error> {
-    /// use backon::{BackoffBuilder, FibonacciBuilder};
-    ///
-    /// pool.tx()
-    ///     .backoff(|| FibonacciBuilder::default().with_jitter().build())
-    ///     .run(|tx| async move { tx.execute("UPDATE jobs SET done = true", &[]).await?; Ok(()) })
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// The policies of the crate `backoff` are turned into pauses by `leadpool::backoff_pauses`,
-    /// with the feature `backoff`.
-    pub fn backoff<I>(mut self, pauses: impl Fn() -> I + Send + Sync + 'static) -> Self
-    where
-        I: IntoIterator<Item = Duration>,
-        I::IntoIter: Send + 'static,
-    {
-        self.options.set_backoff(pauses);
-        self
-    }
-
-    /// Is told of each attempt, as soon as it has its connection. It observes only: it can't
-    /// change what happens, and must not block.
-    pub fn on_attempt(mut self, observe: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
-        self.options.on_attempt = Some(Arc::new(observe));
-        self
-    }
-
-    /// Is told before each retry. It observes only: it can't change what happens, and must not
-    /// block.
-    pub fn on_retry(mut self, observe: impl Fn(&Retry<'_>) + Send + Sync + 'static) -> Self {
-        self.options.on_retry = Some(Arc::new(observe));
-        self
-    }
-
-    /// Whether it gathers evidence. Default:
-    /// [`TxSettings::evidence`](crate::config::TxSettings::evidence).
-    pub fn evidence(mut self, evidence: bool) -> Self {
-        self.options.evidence = evidence;
-        self
-    }
-
-    /// How sure a verdict on its COMMIT has to be. Default:
-    /// [`TxSettings::proof`](crate::config::TxSettings::proof).
-    pub fn proof(mut self, proof: Proof) -> Self {
-        self.options.proof = proof;
-        self
-    }
-
-    /// How long to look for what became of its COMMIT, if that was not answered. Default: until
-    /// the deadline. With zero the transaction is [`Error::Unknown`] at once, and its evidence can
-    /// be asked for later, where nobody waits: see [`Pool::resolve`].
-    pub fn resolve_within(mut self, limit: Duration) -> Self {
-        self.options.resolve_within = Some(limit);
-        self
-    }
-
-    /// Is told what became of a COMMIT in flight. It observes only, and must not block.
-    pub fn on_resolved(mut self, observe: impl Fn(&Resolved<'_>) + Send + Sync + 'static) -> Self {
-        self.options.on_resolved = Some(Arc::new(observe));
-        self
-    }
+    tx_setters!("crate");
 
     /// Runs the transaction: see [`Pool::run_tx`].
     ///

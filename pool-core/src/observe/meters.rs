@@ -255,6 +255,7 @@ pub(super) fn transaction_outcome(error: &Error) -> &'static str {
         Error::Unknown(_) => "unknown",
         Error::NotReplicated { .. } => "not_replicated",
         Error::Postgres(_)
+        | Error::Driver(_)
         | Error::User(_)
         | Error::RolledBack
         | Error::IsolationChanged { .. }

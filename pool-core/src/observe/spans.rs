@@ -218,6 +218,7 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
         Error::Escaped => "escaped",
         Error::TxDeadline { .. } => "tx_deadline",
         Error::RetriesExhausted { .. } => "retries_exhausted",
+        Error::Driver(_) => "driver",
         Error::User(_) => "user",
     }
 }

@@ -73,6 +73,10 @@ impl<D: Driver> SubPools<D> {
     /// open. While an idle connection is there, nothing is allocated, no clock is read and no
     /// timer made.
     ///
+    /// # Errors
+    ///
+    /// As [`Pool::get`](crate::Pool::get).
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future gives back the place in each queue; nothing leaks.
@@ -94,6 +98,15 @@ impl<D: Driver> SubPools<D> {
         // Apart, so that its large state burdens only those who wait.
         let (conn, generation) = Box::pin(self.observed_wait(ask, timeout, chosen)).await?;
         Ok(hand_out(conn, &generation))
+    }
+
+    /// Takes a connection only if one is idle, and without overtaking anybody.
+    pub fn try_checkout<R>(
+        &self,
+        target: Target,
+        hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
+    ) -> Option<R> {
+        self.idle(target, hand_out).ok()
     }
 
     /// Takes a connection that is idle, without overtaking anybody; else says whose turn it was.
@@ -327,7 +340,7 @@ impl<D: Driver> SubPools<D> {
 
     /// Until when those who ask for the writer are held back for its warm-up.
     fn warming_until(&self, routes: &Routes<D>, target: Target) -> Option<Instant> {
-        let limits = self.cluster.config().limits();
+        let limits = &self.limits;
         if limits.warm_up_wait.is_zero() || limits.warm_up == 0 || target != Target::Primary {
             return None;
         }

@@ -23,6 +23,12 @@ pub trait Driver: Send + Sync + 'static {
     /// Takes an idle connection; `None` if there is none at once. Must neither wait nor open one.
     fn try_get(pool: &Self::Pool) -> Option<Self::Conn>;
 
+    /// The same where it is only held for a moment and goes back, so that nothing has to happen to
+    /// it first.
+    fn hold_idle(pool: &Self::Pool) -> Option<Self::Conn> {
+        Self::try_get(pool)
+    }
+
     /// Takes a connection, waiting for one to be returned or opened. If none is idle and there is
     /// room, its first poll begins to open one. Dropping the future must leak nothing.
     fn get(

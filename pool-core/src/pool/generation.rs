@@ -55,11 +55,15 @@ pub struct Generation {
     connections: Mutex<Vec<AbortHandle>>,
     /// How often a COMMIT ended its wait for synchronous standbys before they had it.
     unreplicated: AtomicU64,
+    /// What adapters do when it is aborted.
+    when_aborted: Mutex<Vec<AtAbort>>,
     /// Why the last connection could not be opened.
     failure: Mutex<Option<BoxError>>,
     /// Whoever waits for the end of everything that was opened waits for this.
     _alive: TaskTrackerToken,
 }
+
+type AtAbort = Box<dyn FnOnce() + Send>;
 
 impl Generation {
     pub(super) fn new(
@@ -84,6 +88,7 @@ impl Generation {
             started_at: AtomicI64::new(0),
             connections: Mutex::new(Vec::new()),
             unreplicated: AtomicU64::new(0),
+            when_aborted: Mutex::new(Vec::new()),
             failure: Mutex::new(None),
             _alive: alive,
         })
@@ -166,6 +171,9 @@ impl Generation {
             open += usize::from(!task.is_finished());
             task.abort();
         }
+        for act in self.lock_when_aborted().drain(..) {
+            act();
+        }
         open
     }
 
@@ -229,6 +237,26 @@ impl Generation {
                 task.abort();
             }
         }
+    }
+
+    /// Has something done when its connections are aborted, at once if that has been already; for
+    /// drivers whose connections have no task that could be [owned](Self::own). It is called with
+    /// locks held, so it must only hand on.
+    pub fn when_aborted(&self, act: impl FnOnce() + Send + 'static) {
+        let mut all = self.lock_when_aborted();
+        all.push(Box::new(act));
+        // `abort` may have come and gone.
+        if self.is_aborted() {
+            for act in all.drain(..) {
+                act();
+            }
+        }
+    }
+
+    fn lock_when_aborted(&self) -> std::sync::MutexGuard<'_, Vec<AtAbort>> {
+        self.when_aborted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_connections(&self) -> std::sync::MutexGuard<'_, Vec<AbortHandle>> {

@@ -33,7 +33,7 @@ impl<D: Driver> SubPools<D> {
     /// Starts the task that keeps the sub-pools as they should be, if there is anything to do for
     /// it. It ends with the pool.
     pub fn keep(self: &Arc<Self>) {
-        let limits = self.cluster.config().limits();
+        let limits = &self.limits;
         let keeps_minimum = limits.writer_min_size > 0 || limits.reader_min_size > 0;
         let interval = self.lives.interval(keeps_minimum);
         if interval.is_none() && limits.warm_up == 0 {
@@ -138,7 +138,7 @@ impl<D: Driver> Keeper<D> {
             current.any(|(sub_pool, _)| is(&tended.generation, &sub_pool.generation))
         });
         let writer = pools.routes.load().writer.clone();
-        let limits = pools.cluster.config().limits();
+        let limits = &pools.limits;
         let most_opening = pools.cluster.config().pool().max_concurrent_connects / 2;
         let mut next = self.interval.map(|interval| now + interval);
         for (sub_pool, min_size) in sub_pools {
@@ -272,7 +272,7 @@ async fn open_one<D: Driver>(sub_pool: Arc<SubPool<D>>) -> (Weak<Generation>, Op
         let mut getting = pin!(D::get(&sub_pool.pool));
         let first = {
             // What is idle is held for the blink of an eye, so that the pool opens another.
-            let idle = iter::from_fn(|| D::try_get(&sub_pool.pool));
+            let idle = iter::from_fn(|| D::hold_idle(&sub_pool.pool));
             let mut idle: Vec<_> = idle.take(D::counts(&sub_pool.pool).max_size).collect();
             let first = poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await;
             // In the order in which they were.

@@ -5,6 +5,7 @@ mod checkout;
 mod clock;
 mod drain;
 mod driver;
+mod follower;
 mod gate;
 mod generation;
 mod keeper;

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{Ordering, fence},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Instant,
 };
 
@@ -14,14 +11,15 @@ use tokio::{sync::watch, task::AbortHandle};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
-    Driver, Generation, PoolCounts, Stamp, Status, SubPoolStatus,
+    Driver, Generation, Stamp, Status, SubPoolStatus,
     gate::{Gate, Waiting},
     life::Lives,
     routes::{Reader, Routes, State},
 };
 use crate::{
-    monitor::{Cluster, Follower, Pauses},
-    observe::{CheckoutMeters, Levels},
+    config::LimitSettings,
+    monitor::{Cluster, Pauses},
+    observe::CheckoutMeters,
     routing::is_closed_primary,
     topology::{HostAddr, Topology},
 };
@@ -40,12 +38,13 @@ pub struct SubPools<D: Driver> {
     pub(super) driver: D,
     pub(super) cluster: Cluster,
     pub(super) routes: ArcSwap<Routes<D>>,
-    members: Mutex<Members<D>>,
+    pub(super) members: Mutex<Members<D>>,
     /// The queue of those who ask for the writer, and of those who ask for something else.
     pub(super) gate: Gate,
     pub(super) meters: CheckoutMeters,
     pub(super) other_gate: Gate,
     pub(super) waiting: Waiting,
+    pub(super) limits: LimitSettings,
     pub(super) lives: Lives,
     pub(super) pauses: Pauses,
     /// The checkouts that have to wait, and the transactions that run.
@@ -56,16 +55,16 @@ pub struct SubPools<D: Driver> {
     /// Counts the routes, for those who wait for others.
     pub(super) changed: watch::Sender<u64>,
     /// Whether connections that were opened here for a pool outside are in use there.
-    outside: OnceLock<InUse>,
+    pub(super) outside: OnceLock<InUse>,
 }
 
-type InUse = Box<dyn Fn() -> bool + Send + Sync>;
+pub(super) type InUse = Box<dyn Fn() -> bool + Send + Sync>;
 
-struct Members<D: Driver> {
-    current: Vec<Arc<SubPool<D>>>,
+pub(super) struct Members<D: Driver> {
+    pub(super) current: Vec<Arc<SubPool<D>>>,
     /// Retired, but what is checked out there may still run.
-    draining: Vec<Weak<Generation>>,
-    topology: Arc<Topology>,
+    pub(super) draining: Vec<Weak<Generation>>,
+    pub(super) topology: Arc<Topology>,
     sizes: Sizes,
     refuses_new: bool,
     closed: bool,
@@ -83,7 +82,20 @@ impl<D: Driver> SubPools<D> {
     #[must_use]
     pub fn new(cluster: &Cluster, driver: D) -> Arc<Self> {
         let settings = cluster.config().pool();
-        let limits = cluster.config().limits();
+        let limits = cluster.config().limits().clone();
+        let (writer, reader) = (settings.writer_size, settings.reader_size);
+        Self::with_limits(cluster, driver, writer, reader, limits)
+    }
+
+    /// Sub-pools of other sizes and limits than the configuration says.
+    #[must_use]
+    pub fn with_limits(
+        cluster: &Cluster,
+        driver: D,
+        writer_size: usize,
+        reader_size: usize,
+        limits: LimitSettings,
+    ) -> Arc<Self> {
         let pools = Arc::new(Self {
             routes: ArcSwap::from_pointee(Routes {
                 writer: None,
@@ -98,8 +110,8 @@ impl<D: Driver> SubPools<D> {
                 draining: Vec::new(),
                 topology: cluster.topology(),
                 sizes: Sizes {
-                    writer: settings.writer_size,
-                    reader: settings.reader_size,
+                    writer: writer_size,
+                    reader: reader_size,
                 },
                 refuses_new: false,
                 closed: false,
@@ -110,7 +122,8 @@ impl<D: Driver> SubPools<D> {
             meters: CheckoutMeters::new(cluster.meters()),
             other_gate: Gate::new(),
             waiting: Waiting::new(limits.max_waiting),
-            lives: Lives::new(limits),
+            lives: Lives::new(&limits),
+            limits,
             pauses: Pauses::default(),
             busy: TaskTracker::new(),
             generations: TaskTracker::new(),
@@ -227,7 +240,7 @@ impl<D: Driver> SubPools<D> {
     }
 
     fn min_size(&self, members: &Members<D>, is_writer: bool) -> usize {
-        let limits = self.cluster.config().limits();
+        let limits = &self.limits;
         if is_writer {
             limits.writer_min_size.min(members.sizes.writer)
         } else {
@@ -266,7 +279,7 @@ impl<D: Driver> SubPools<D> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Members<D>> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Members<D>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -276,7 +289,7 @@ impl<D: Driver> SubPools<D> {
     /// The order matters. Retired generations are marked first, so that nothing of theirs is
     /// handed out once the new routes are seen. The new routes come before the old pools are
     /// closed, so that a waiter that is told so finds the new ones.
-    fn rebuild(&self, members: &mut Members<D>, replace: impl Fn(&SubPool<D>) -> bool) {
+    pub(super) fn rebuild(&self, members: &mut Members<D>, replace: impl Fn(&SubPool<D>) -> bool) {
         let topology = members.topology.clone();
         let before = std::mem::take(&mut members.current);
         let mut retired = Vec::new();
@@ -410,66 +423,6 @@ impl<D: Driver> SubPools<D> {
             alone: topology.hosts().len() == 1,
             state,
         }
-    }
-}
-
-impl<D: Driver> Follower for SubPools<D> {
-    fn follow(&self, topology: &Arc<Topology>) {
-        let mut members = self.lock();
-        if topology.epoch < members.topology.epoch {
-            return;
-        }
-        members.topology = topology.clone();
-        self.rebuild(&mut members, |_| false);
-    }
-
-    fn measure(&self, levels: &mut Levels) {
-        levels.waiting_for_writer += self.gate.waiting();
-        for sub_pool in &self.lock().current {
-            let counts = D::counts(&sub_pool.pool);
-            let used = counts.in_use();
-            let PoolCounts {
-                max_size,
-                idle,
-                waiting,
-                ..
-            } = counts;
-            levels.add(sub_pool.generation.host(), max_size, idle, used, waiting);
-        }
-    }
-
-    fn is_in_use(&self, host: &HostAddr) -> bool {
-        let members = self.lock();
-        let outside = || self.outside.get().is_some_and(|in_use| in_use());
-        let current = members.current.iter().any(|sub_pool| {
-            let generation = &sub_pool.generation;
-            if generation.host() != host {
-                return false;
-            }
-            let counts = D::counts(&sub_pool.pool);
-            counts.in_use() + counts.waiting > 0 || (generation.has_connections() && outside())
-        });
-        let draining = || {
-            let mut generations = members.draining.iter().filter_map(Weak::upgrade);
-            generations.any(|generation| generation.host() == host && generation.has_connections())
-        };
-        current || draining()
-    }
-
-    fn pauses_changed(&self) {
-        let mut members = self.lock();
-        self.rebuild(&mut members, |_| false);
-    }
-
-    fn in_use(&self) -> usize {
-        // Either a checkout sees the pause, or it is seen here.
-        fence(Ordering::SeqCst);
-        let members = self.lock();
-        let counts = members
-            .current
-            .iter()
-            .map(|sub_pool| D::counts(&sub_pool.pool));
-        counts.map(|counts| counts.in_use() + counts.waiting).sum()
     }
 }
 

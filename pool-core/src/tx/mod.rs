@@ -1,22 +1,29 @@
 //! Transactions that are repeated when that is safe: options, the retry loop, its budget.
 //!
-//! What an attempt consists of is the driver's business (`native/tx.rs` for tokio-postgres).
+//! What is sent is the driver's business (`native/attempt.rs` and `native/commit.rs` for
+//! tokio-postgres).
 
+mod attempt;
 #[cfg(feature = "backoff")]
 mod backoff;
 mod budget;
+mod commit;
 mod hooks;
 mod options;
 mod replay;
+mod resolve;
 mod runner;
 mod transactions;
 
+pub use attempt::TxAttempt;
 #[cfg(feature = "backoff")]
 pub use backoff::backoff_pauses;
 pub use budget::Budget;
+pub(crate) use commit::ABORTED;
+pub use commit::Commit;
 pub use hooks::{Attempt, Resolved, Retry};
-pub(crate) use options::SIGN;
-pub use options::{IsolationLevel, Options};
+pub use options::{IsolationLevel, Options, SIGN};
 pub use replay::Replay;
+pub use resolve::{Resolve, Unresolved};
 pub use runner::Failure;
 pub use transactions::{Transactions, Try};

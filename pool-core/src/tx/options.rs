@@ -83,7 +83,7 @@ fn exponential(shortest: Duration, longest: Duration) -> Backoff {
 }
 
 /// The value that the setting `leadpool.transaction` has while a transaction of ours lasts.
-pub(crate) const SIGN: &str = "ours";
+pub const SIGN: &str = "ours";
 const BEGIN: &str = "BEGIN;SET LOCAL leadpool.transaction='ours'";
 
 /// The options of one transaction.
