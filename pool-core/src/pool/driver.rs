@@ -1,6 +1,6 @@
 //! The seam between the pool's logic and a driver.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, future::poll_fn, iter, pin::pin, sync::Arc, task::Poll};
 
 use super::{Generation, PoolCounts, Stamp};
 use crate::error::BoxError;
@@ -23,17 +23,37 @@ pub trait Driver: Send + Sync + 'static {
     /// Takes an idle connection; `None` if there is none at once. Must neither wait nor open one.
     fn try_get(pool: &Self::Pool) -> Option<Self::Conn>;
 
-    /// The same where it is only held for a moment and goes back, so that nothing has to happen to
-    /// it first.
-    fn hold_idle(pool: &Self::Pool) -> Option<Self::Conn> {
-        Self::try_get(pool)
-    }
-
-    /// Takes a connection, waiting for one to be returned or opened. If none is idle and there is
-    /// room, its first poll begins to open one. Dropping the future must leak nothing.
+    /// Takes a connection, waiting for one to be returned or opened. Dropping the future must leak
+    /// nothing.
     fn get(
         pool: &Self::Pool,
     ) -> impl Future<Output = Result<Self::Conn, GetError<Self::Error>>> + Send;
+
+    /// Opens one more connection, which is idle then, if there is room. Dropping the future must
+    /// leak nothing.
+    ///
+    /// As it stands it is for drivers whose [`get`](Self::get) begins to open one in its first poll
+    /// if none is idle.
+    fn add(pool: &Self::Pool) -> impl Future<Output = Result<(), GetError<Self::Error>>> + Send {
+        async {
+            let mut getting = pin!(Self::get(pool));
+            let first = {
+                // What is idle is held for the blink of an eye, so that the pool opens another.
+                let idle = iter::from_fn(|| Self::try_get(pool));
+                let mut idle: Vec<_> = idle.take(Self::counts(pool).max_size).collect();
+                let first = poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await;
+                // In the order in which they were.
+                while let Some(conn) = idle.pop() {
+                    drop(conn);
+                }
+                first
+            };
+            match first {
+                Poll::Ready(got) => got.map(drop),
+                Poll::Pending => getting.await.map(drop),
+            }
+        }
+    }
 
     /// Closes idle connections, wakes waiters with [`GetError::Closed`], and has those that are
     /// checked out closed on return. Must not block.

@@ -46,7 +46,8 @@ impl<D: Driver> Follower for SubPools<D> {
                 return false;
             }
             let counts = D::counts(&sub_pool.pool);
-            counts.in_use() + counts.waiting > 0 || (generation.has_connections() && outside())
+            counts.in_use() + counts.waiting > 0
+                || ((generation.is_writer() || generation.has_connections()) && outside())
         });
         let draining = || {
             let mut generations = members.draining.iter().filter_map(Weak::upgrade);

@@ -190,6 +190,13 @@ impl Generation {
             .store(started_at.unwrap_or_default(), Ordering::Release);
     }
 
+    /// When the server was started, in microseconds since 1970, by the newest topology: what tells
+    /// servers under one name from each other.
+    #[must_use]
+    pub fn started_at(&self) -> Option<i64> {
+        Some(self.started_at.load(Ordering::Acquire)).filter(|at| *at != 0)
+    }
+
     /// Whether a server that was started then is the one that its connections lead to, under
     /// whatever name.
     pub(super) fn leads_to(&self, started_at: Option<i64>) -> bool {
@@ -277,6 +284,11 @@ impl Generation {
     /// Where signs of the host's life are noted.
     pub(crate) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// Notes that something has come from the host over one of its connections: it lives.
+    pub fn heard(&self) {
+        self.pulse.beat();
     }
 
     /// Whether connections are open.

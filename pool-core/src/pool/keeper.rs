@@ -2,12 +2,8 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
-    iter,
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::{Arc, Weak},
-    task::Poll,
     time::{self, Duration},
 };
 
@@ -268,29 +264,11 @@ impl Tended {
 async fn open_one<D: Driver>(sub_pool: Arc<SubPool<D>>) -> (Weak<Generation>, Opened) {
     let generation = sub_pool.generation.clone();
     let limit = generation.config().pool().connect_timeout.saturating_mul(2);
-    let opening = async {
-        let mut getting = pin!(D::get(&sub_pool.pool));
-        let first = {
-            // What is idle is held for the blink of an eye, so that the pool opens another.
-            let idle = iter::from_fn(|| D::hold_idle(&sub_pool.pool));
-            let mut idle: Vec<_> = idle.take(D::counts(&sub_pool.pool).max_size).collect();
-            let first = poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await;
-            // In the order in which they were.
-            while let Some(conn) = idle.pop() {
-                drop(conn);
-            }
-            first
-        };
-        match first {
-            Poll::Ready(got) => got,
-            Poll::Pending => getting.await,
-        }
-    };
     let opened = tokio::select! {
         biased;
         () = generation.retired() => Opened::No,
-        opened = timeout(limit, opening) => match opened {
-            Ok(Ok(_)) => Opened::Yes,
+        opened = timeout(limit, D::add(&sub_pool.pool)) => match opened {
+            Ok(Ok(())) => Opened::Yes,
             Ok(Err(_)) | Err(_) => {
                 generation.report(Report::ConnectFailed);
                 Opened::No

@@ -1,0 +1,273 @@
+//! A `sqlx::PgPool` for each host, behind leadpool's seam.
+
+use std::{
+    future::poll_fn,
+    iter,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use leadpool::{
+    PoolCounts,
+    adapter::{Driver, Generation, GetError, Stamp},
+    error::{Disposition, TxPhase},
+    failover::Report,
+};
+use sqlx::{
+    Executor as _, PgConnection, PgPool, Postgres, Row as _, pool::PoolConnection,
+    postgres::PgPoolOptions as SqlxOptions,
+};
+use tokio::sync::Notify;
+
+use crate::{
+    PgPoolOptions,
+    error::disposition,
+    login::connect_options,
+    sockets::{Sockets, Switch},
+};
+
+/// Asked once for each connection, in one round trip and without leaving a statement behind. The
+/// port is that of the socket on this side, unless something in between has changed it.
+const FIRST_QUESTION: &str = "\
+SELECT pg_catalog.pg_is_in_recovery() AS recovering, pg_catalog.inet_client_port() AS port";
+
+/// sqlx, one pool a host.
+pub(crate) struct Sqlx {
+    pub(crate) options: PgPoolOptions,
+    pub(crate) switch: Option<Switch>,
+}
+
+/// The pool of one host.
+pub(crate) struct HostPool {
+    pool: PgPool,
+    generation: Arc<Generation>,
+    refusals: Arc<Refusals>,
+    checks_idle: bool,
+}
+
+impl HostPool {
+    /// Waits for sqlx to give a connection; but no longer than the generation lasts, and not for
+    /// another one if the first was refused.
+    async fn while_open(
+        &self,
+        getting: impl Future<Output = Result<PoolConnection<Postgres>, sqlx::Error>>,
+    ) -> Result<PoolConnection<Postgres>, GetError<sqlx::Error>> {
+        let got = tokio::select! {
+            biased;
+            () = self.generation.retired() => return Err(GetError::Closed),
+            () = self.refusals.refused.notified() => Err(self.refusals.take()),
+            got = getting => got,
+        };
+        got.map_err(|error| match error {
+            sqlx::Error::PoolClosed => GetError::Closed,
+            error => GetError::Connect(error),
+        })
+    }
+}
+
+/// Connections that were opened and refused, told to those who wait for one: sqlx would go on
+/// trying.
+#[derive(Default)]
+struct Refusals {
+    refused: Notify,
+    why: Mutex<Option<String>>,
+}
+
+impl Driver for Sqlx {
+    type Pool = HostPool;
+    type Conn = PoolConnection<Postgres>;
+    type Error = sqlx::Error;
+
+    fn open(&self, generation: &Arc<Generation>, _: usize) -> HostPool {
+        let refusals = Arc::new(Refusals::default());
+        let sockets = self
+            .switch
+            .as_ref()
+            .map(|switch| switch.sockets(generation));
+        let checked = Checked {
+            generation: generation.clone(),
+            refusals: refusals.clone(),
+            sockets,
+        };
+        let pool = self
+            .pool_options(checked)
+            .connect_lazy_with(connect_options(
+                &self.options,
+                generation.config(),
+                generation.host(),
+            ));
+        HostPool {
+            pool,
+            generation: generation.clone(),
+            refusals,
+            checks_idle: self.options.checks_idle(),
+        }
+    }
+
+    fn try_get(pool: &HostPool) -> Option<PoolConnection<Postgres>> {
+        // sqlx checks nothing here.
+        if pool.checks_idle {
+            return None;
+        }
+        pool.pool.try_acquire()
+    }
+
+    async fn get(pool: &HostPool) -> Result<PoolConnection<Postgres>, GetError<sqlx::Error>> {
+        pool.while_open(async {
+            loop {
+                let is_full = pool.pool.size() >= pool.pool.options().get_max_connections();
+                let _admitted = match is_full || pool.pool.num_idle() > 0 {
+                    true => None,
+                    false => Some(pool.generation.admission().await),
+                };
+                match pool.pool.acquire().await {
+                    // The deadline is the caller's, and may be a later one.
+                    Err(sqlx::Error::PoolTimedOut) => {}
+                    got => return got,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn add(pool: &HostPool) -> Result<(), GetError<sqlx::Error>> {
+        let adding = async {
+            let _admitted = pool.generation.admission().await;
+            let mut acquiring = pin!(pool.pool.acquire());
+            let first = {
+                // What is idle is held for the blink of an eye, so that sqlx opens another.
+                let idle = iter::from_fn(|| pool.pool.try_acquire());
+                let most = pool.pool.options().get_max_connections() as usize;
+                let idle: Vec<_> = idle.take(most).collect();
+                let first = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
+                drop(idle);
+                first
+            };
+            match first {
+                Poll::Ready(got) => got,
+                Poll::Pending => acquiring.await,
+            }
+        };
+        pool.while_open(adding).await.map(drop)
+    }
+
+    fn close(pool: &HostPool) {
+        // What is idle goes now: closing alone would keep it while something is checked out.
+        while let Some(conn) = pool.pool.try_acquire() {
+            drop(conn.detach());
+        }
+        // Marks it closed and wakes the waiters; awaited it would wait for what is checked out.
+        drop(pool.pool.close());
+    }
+
+    fn discard(conn: PoolConnection<Postgres>) {
+        drop(conn.detach());
+    }
+
+    /// sqlx can't: all sub-pools have one size.
+    fn grow(_: &HostPool, _: usize) {}
+
+    /// sqlx ends lives by itself.
+    fn stamp(_: &PoolConnection<Postgres>) -> Option<Stamp> {
+        None
+    }
+
+    /// sqlx ends lives by itself.
+    fn retain(_: &HostPool, _: &mut dyn FnMut(Stamp) -> bool) {}
+
+    fn counts(pool: &HostPool) -> PoolCounts {
+        let mut counts = PoolCounts::default();
+        counts.max_size = pool.pool.options().get_max_connections() as usize;
+        counts.size = pool.pool.size() as usize;
+        counts.idle = pool.pool.num_idle().min(counts.size);
+        counts
+    }
+
+    fn is_curable(error: &sqlx::Error) -> bool {
+        match error {
+            sqlx::Error::Database(_) => disposition(error, TxPhase::NotSent) != Disposition::Fail,
+            sqlx::Error::Configuration(_) | sqlx::Error::Tls(_) => false,
+            _ => true,
+        }
+    }
+}
+
+impl Sqlx {
+    /// sqlx's options, with our own look at each new connection before the application's.
+    fn pool_options(&self, checked: Checked) -> SqlxOptions {
+        let checked = Arc::new(checked);
+        let theirs = self.options.after_connect.clone();
+        // leadpool keeps up the least number.
+        let mut options = self.options.sqlx.clone().min_connections(0);
+        if let Some(theirs) = self.options.before_acquire.clone() {
+            options = options.before_acquire(move |conn, meta| theirs(conn, meta));
+        }
+        if let Some(theirs) = self.options.after_release.clone() {
+            options = options.after_release(move |conn, meta| theirs(conn, meta));
+        }
+        options.after_connect(move |conn, meta| {
+            let (checked, theirs) = (checked.clone(), theirs.clone());
+            Box::pin(async move {
+                checked.look(conn).await?;
+                match theirs {
+                    Some(theirs) => theirs(conn, meta).await,
+                    None => Ok(()),
+                }
+            })
+        })
+    }
+}
+
+/// What a new connection is looked at with. It also keeps the generation for as long as one of its
+/// connections is open.
+struct Checked {
+    generation: Arc<Generation>,
+    refusals: Arc<Refusals>,
+    sockets: Option<Arc<Sockets>>,
+}
+
+impl Checked {
+    /// A standby where the writer should be is refused, before anybody gets the connection.
+    async fn look(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let generation = &self.generation;
+        let row = conn.fetch_one(FIRST_QUESTION).await?;
+        match (row.try_get("recovering")?, generation.is_writer()) {
+            (true, true) => {
+                generation.report(Report::RoleChanged);
+                return Err(self.refuse("is in recovery"));
+            }
+            // A standby that was promoted a moment ago: good to know early.
+            (false, false) => generation.report(Report::RoleChanged),
+            _ => {}
+        }
+        generation.heard();
+        if generation.is_retired() {
+            return Err(self.refuse("was invalidated while connecting"));
+        }
+        let port: Option<i32> = row.try_get("port")?;
+        if let (Some(sockets), Some(Ok(port))) = (&self.sockets, port.map(u16::try_from)) {
+            sockets.take_charge(port).await;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, why: &str) -> sqlx::Error {
+        let why = format!("{} {why}", self.generation.host());
+        self.generation.note_failure(why.clone());
+        *self.refusals.lock() = Some(why.clone());
+        self.refusals.refused.notify_waiters();
+        sqlx::Error::Protocol(why)
+    }
+}
+
+impl Refusals {
+    fn take(&self) -> sqlx::Error {
+        let why = self.lock().clone();
+        sqlx::Error::Protocol(why.unwrap_or_default())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod driver;
+mod error;
+mod executor;
+mod follow;
+mod lease;
+mod login;
+mod options;
+mod pool;
+mod repeat;
+mod sockets;
+mod statement;
+mod tx;
+
+pub use error::{Error, Interrupted};
+pub use leadpool;
+pub use options::PgPoolOptions;
+pub use pool::Pool;
+/// The pool under the name that sqlx gives to its own.
+pub use pool::Pool as PgPool;
+pub use sqlx;
+pub use tx::{Tx, TxBuilder};
