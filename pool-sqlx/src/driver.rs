@@ -9,8 +9,9 @@ use std::{
 };
 
 use leadpool::{
-    PoolCounts,
-    adapter::{Driver, Generation, GetError, Stamp},
+    Config, PoolCounts,
+    adapter::{Driver, Generation, GetError, Login, Stamp},
+    credentials::CredentialError,
     error::{Disposition, TxPhase},
     failover::Report,
 };
@@ -23,7 +24,8 @@ use tokio::sync::Notify;
 use crate::{
     PgPoolOptions,
     error::disposition,
-    login::connect_options,
+    login::{connect_options, is_refused_login},
+    recycle::before_acquire,
     sockets::{Sockets, Switch},
 };
 
@@ -44,6 +46,9 @@ pub(crate) struct HostPool {
     generation: Arc<Generation>,
     refusals: Arc<Refusals>,
     checks_idle: bool,
+    options: PgPoolOptions,
+    /// What connections are opened with.
+    login: Mutex<Option<Login>>,
 }
 
 impl HostPool {
@@ -64,6 +69,47 @@ impl HostPool {
             error => GetError::Connect(error),
         })
     }
+}
+
+impl HostPool {
+    /// Asks for the credentials of the next connection.
+    async fn log_in(&self) -> Result<(), sqlx::Error> {
+        let asked = Login::ask(self.generation.config(), self.generation.host(), None);
+        self.set_login(asked.await.map_err(into_configuration)?);
+        Ok(())
+    }
+
+    /// The host has refused those of the last one: asks for others, and says whether there are any.
+    async fn log_in_otherwise(&self) -> Result<bool, sqlx::Error> {
+        let (config, host) = (self.generation.config(), self.generation.host());
+        let rejected = self.lock_login().clone();
+        let Some(rejected) = rejected.filter(Login::is_provided) else {
+            return Ok(false);
+        };
+        let asked = Login::ask(config, host, Some(&rejected)).await;
+        let other = asked.map_err(into_configuration)?;
+        let is_other = other != rejected;
+        self.set_login(other);
+        Ok(is_other)
+    }
+
+    fn set_login(&self, login: Login) {
+        let mut last = self.lock_login();
+        if last.as_ref() != Some(&login) {
+            let (config, host) = (self.generation.config(), self.generation.host());
+            let connect = connect_options(&self.options, config, host, &login);
+            self.pool.set_connect_options(connect);
+            *last = Some(login);
+        }
+    }
+
+    fn lock_login(&self) -> std::sync::MutexGuard<'_, Option<Login>> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn into_configuration(error: CredentialError) -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(error))
 }
 
 /// Connections that were opened and refused, told to those who wait for one: sqlx would go on
@@ -90,15 +136,19 @@ impl Driver for Sqlx {
             refusals: refusals.clone(),
             sockets,
         };
+        let (config, host) = (generation.config(), generation.host());
         let pool = self
-            .pool_options(checked)
+            .pool_options(checked, config)
             .connect_lazy_with(connect_options(
                 &self.options,
-                generation.config(),
-                generation.host(),
+                config,
+                host,
+                &Login::configured(config, host),
             ));
         HostPool {
             pool,
+            options: self.options.clone(),
+            login: Mutex::default(),
             generation: generation.clone(),
             refusals,
             checks_idle: self.options.checks_idle(),
@@ -115,15 +165,25 @@ impl Driver for Sqlx {
 
     async fn get(pool: &HostPool) -> Result<PoolConnection<Postgres>, GetError<sqlx::Error>> {
         pool.while_open(async {
+            let mut is_asked = false;
             loop {
                 let is_full = pool.pool.size() >= pool.pool.options().get_max_connections();
                 let _admitted = match is_full || pool.pool.num_idle() > 0 {
                     true => None,
                     false => Some(pool.generation.admission().await),
                 };
+                if _admitted.is_some() && !is_asked {
+                    pool.log_in().await?;
+                }
                 match pool.pool.acquire().await {
                     // The deadline is the caller's, and may be a later one.
                     Err(sqlx::Error::PoolTimedOut) => {}
+                    Err(error) if !is_asked && is_refused_login(&error) => {
+                        is_asked = true;
+                        if !pool.log_in_otherwise().await? {
+                            return Err(error);
+                        }
+                    }
                     got => return got,
                 }
             }
@@ -134,6 +194,7 @@ impl Driver for Sqlx {
     async fn add(pool: &HostPool) -> Result<(), GetError<sqlx::Error>> {
         let adding = async {
             let _admitted = pool.generation.admission().await;
+            pool.log_in().await?;
             let mut acquiring = pin!(pool.pool.acquire());
             let first = {
                 // What is idle is held for the blink of an eye, so that sqlx opens another.
@@ -187,7 +248,10 @@ impl Driver for Sqlx {
     fn is_curable(error: &sqlx::Error) -> bool {
         match error {
             sqlx::Error::Database(_) => disposition(error, TxPhase::NotSent) != Disposition::Fail,
-            sqlx::Error::Configuration(_) | sqlx::Error::Tls(_) => false,
+            sqlx::Error::Configuration(source) => source
+                .downcast_ref::<CredentialError>()
+                .is_some_and(|error| !error.is_permanent()),
+            sqlx::Error::Tls(_) => false,
             _ => true,
         }
     }
@@ -195,13 +259,13 @@ impl Driver for Sqlx {
 
 impl Sqlx {
     /// sqlx's options, with our own look at each new connection before the application's.
-    fn pool_options(&self, checked: Checked) -> SqlxOptions {
+    fn pool_options(&self, checked: Checked, config: &Config) -> SqlxOptions {
         let checked = Arc::new(checked);
         let theirs = self.options.after_connect.clone();
         // leadpool keeps up the least number.
         let mut options = self.options.sqlx.clone().min_connections(0);
-        if let Some(theirs) = self.options.before_acquire.clone() {
-            options = options.before_acquire(move |conn, meta| theirs(conn, meta));
+        if let Some(before) = before_acquire(&self.options, config) {
+            options = options.before_acquire(move |conn, meta| before(conn, meta));
         }
         if let Some(theirs) = self.options.after_release.clone() {
             options = options.after_release(move |conn, meta| theirs(conn, meta));

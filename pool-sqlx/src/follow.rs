@@ -2,26 +2,31 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use leadpool::{
     Target,
-    adapter::{Generation, SubPools},
+    adapter::{Generation, Login, SubPools},
     failover::Report,
 };
 use sqlx::{
     Executor as _, PgConnection, PgPool, Row as _, pool::PoolConnectionMetadata,
     postgres::PgConnectOptions,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 
-use crate::{PgPoolOptions, driver::Sqlx, login::connect_options, sockets::Sockets};
+use crate::{
+    PgPoolOptions, driver::Sqlx, login::connect_options, recycle::before_acquire, sockets::Sockets,
+};
 
 /// The start of a server tells it from the one that led before.
 const FIRST_QUESTION: &str = "\
 SELECT pg_catalog.pg_is_in_recovery() AS recovering, pg_catalog.inet_client_port() AS port, \
        (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 AS started_at";
+
+/// How often the provider of credentials is asked.
+const REFRESH: Duration = Duration::from_secs(30);
 
 /// The pool, and the task that leads it to each new writer.
 pub(crate) struct Follow {
@@ -65,8 +70,20 @@ async fn follow(pools: Arc<SubPools<Sqlx>>, pool: PgPool, options: PgPoolOptions
     loop {
         let generation = pools.wait_for_generation(Target::Primary).await;
         let (config, host) = (generation.config(), generation.host());
-        pool.set_connect_options(connect_options(&options, config, host));
-        generation.retired().await;
+        loop {
+            match Login::ask(config, host, None).await {
+                Ok(login) => {
+                    pool.set_connect_options(connect_options(&options, config, host, &login));
+                }
+                Err(error) => {
+                    tracing::warn!(target: "leadpool::credentials", %host, %error, "not asked");
+                }
+            }
+            // sqlx opens connections without asking anybody.
+            if timeout(REFRESH, generation.retired()).await.is_ok() {
+                break;
+            }
+        }
     }
 }
 
@@ -75,7 +92,10 @@ async fn follow(pools: Arc<SubPools<Sqlx>>, pool: PgPool, options: PgPoolOptions
 fn pool(pools: &Arc<SubPools<Sqlx>>, options: &PgPoolOptions) -> PgPool {
     let cluster = pools.cluster();
     let connect = match &cluster.topology().writer {
-        Some(host) => connect_options(options, cluster.config(), host),
+        Some(host) => {
+            let login = Login::configured(cluster.config(), host);
+            connect_options(options, cluster.config(), host, &login)
+        }
         // Until there is one: nobody listens there, and sqlx tries again.
         None => PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
@@ -87,7 +107,7 @@ fn pool(pools: &Arc<SubPools<Sqlx>>, options: &PgPoolOptions) -> PgPool {
     });
     let (before, after) = (looking.clone(), looking.clone());
     let theirs = options.after_connect.clone();
-    let theirs_before = options.before_acquire.clone();
+    let theirs_before = before_acquire(options, cluster.config());
     let theirs_after = options.after_release.clone();
     options
         .sqlx

@@ -8,6 +8,7 @@ mod lease;
 mod login;
 mod options;
 mod pool;
+mod recycle;
 mod repeat;
 mod sockets;
 mod statement;

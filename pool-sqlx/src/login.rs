@@ -1,22 +1,29 @@
 //! How sqlx logs in to a host of the cluster.
 
-use leadpool::{Config, HostAddr, adapter};
-use sqlx::postgres::PgConnectOptions;
+use leadpool::{
+    Config, HostAddr,
+    adapter::{Login, demands, encryption, has_connect_hooks, is_rejection},
+    config::SslMode,
+};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
 
 use crate::PgPoolOptions;
 
-/// sqlx's options for one host: the login of the cluster, the rest from the application.
+/// sqlx's options for one host: login, TLS and settings of the cluster, the rest from the
+/// application.
 pub(crate) fn connect_options(
     options: &PgPoolOptions,
     config: &Config,
     host: &HostAddr,
+    login: &Login,
 ) -> PgConnectOptions {
-    let login = adapter::login(config, host);
+    let login = login.driver();
     let mut connect = match &options.connect_options {
         Some(options) => options.clone(),
         None => PgConnectOptions::new_without_pgpass(),
     };
-    connect = if host.name().starts_with('/') {
+    let is_socket = host.name().starts_with('/');
+    connect = if is_socket {
         connect.socket(host.name())
     } else {
         let address = login.get_hostaddrs().first();
@@ -36,10 +43,81 @@ pub(crate) fn connect_options(
     if let Some(name) = login.get_application_name() {
         connect = connect.application_name(name);
     }
-    match login.get_options().and_then(settings) {
-        Some(settings) => connect.options(settings),
-        None => connect,
+    if let Some(settings) = login.get_options().and_then(settings) {
+        connect = connect.options(settings);
     }
+    match is_socket {
+        // There is no network to be protected from.
+        true => connect.ssl_mode(PgSslMode::Disable),
+        false => encrypted(connect, config),
+    }
+}
+
+/// With leadpool's TLS, if anything is said of it there.
+fn encrypted(mut connect: PgConnectOptions, config: &Config) -> PgConnectOptions {
+    let Some(encryption) = encryption(config) else {
+        return connect;
+    };
+    connect = connect.ssl_mode(match encryption.mode {
+        SslMode::Disable => PgSslMode::Disable,
+        // sqlx has no `allow`, and would never encrypt.
+        SslMode::Allow | SslMode::Prefer => PgSslMode::Prefer,
+        SslMode::Require => PgSslMode::Require,
+        SslMode::VerifyCa => PgSslMode::VerifyCa,
+        // What is not known here must not be weaker than what is.
+        _ => PgSslMode::VerifyFull,
+    });
+    if let Some(root_cert) = encryption.root_cert {
+        connect = connect.ssl_root_cert(root_cert);
+    }
+    if let Some((cert, key)) = encryption.client {
+        connect = connect.ssl_client_cert(cert).ssl_client_key(key);
+    }
+    connect
+}
+
+/// Refuses what leadpool can be told, and sqlx can't.
+pub(crate) fn check(config: &Config, owns_cluster: bool) -> Result<(), sqlx::Error> {
+    let refused = |what: &str, why: &str| {
+        let text = format!("`{what}`: {why}");
+        Err(sqlx::Error::Configuration(text.into()))
+    };
+    if let Some(demand) = demands(config).first() {
+        return refused(
+            demand,
+            "sqlx can't keep to it: leave it out, or use leadpool::Pool",
+        );
+    }
+    // One that is shared may have them for another pool.
+    if owns_cluster && has_connect_hooks(config) {
+        return refused(
+            "on_connect",
+            "it is for tokio-postgres: use `after_connect`",
+        );
+    }
+    for host in config.hosts() {
+        let login = Login::configured(config, host);
+        let driver = login.driver();
+        if driver
+            .get_options()
+            .is_some_and(|text| settings(text).is_none())
+        {
+            return refused("options", "sqlx takes settings only, `-c name=value`");
+        }
+        if config.ssl_mode() == SslMode::VerifyFull && !driver.get_hostaddrs().is_empty() {
+            let why = "sqlx would look for the address in the certificate, not for the name: \
+                       leave it out, or use `verify-ca`";
+            return refused("hostaddr", why);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the host refused the password or token, so that another may be better.
+pub(crate) fn is_refused_login(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let error = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    error.is_some_and(|error| is_rejection(error.code(), error.routine(), error.message()))
 }
 
 /// Reads libpq's `options`: `-c name=value` and `--name=value`, with backslashes before spaces that

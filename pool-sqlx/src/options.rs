@@ -16,7 +16,7 @@ use sqlx::{
 
 use crate::{Pool, error::into_sqlx};
 
-type Hook<T> = Arc<
+pub(crate) type Hook<T> = Arc<
     dyn for<'c> Fn(
             &'c mut PgConnection,
             PoolConnectionMetadata,

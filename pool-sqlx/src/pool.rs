@@ -16,7 +16,7 @@ use crate::{
     driver::Sqlx,
     error::into_sqlx,
     follow::Follow,
-    login::settings,
+    login::check,
     repeat::{is_lost, look},
     sockets::Switch,
 };
@@ -85,16 +85,7 @@ impl Pool {
         owns_cluster: bool,
     ) -> Result<Self, sqlx::Error> {
         let config = cluster.config();
-        for host in config.hosts() {
-            let login = leadpool::adapter::login(config, host);
-            if login
-                .get_options()
-                .is_some_and(|text| settings(text).is_none())
-            {
-                let text = "`options`: sqlx takes settings only, `-c name=value`";
-                return Err(sqlx::Error::Configuration(text.into()));
-            }
-        }
+        check(config, owns_cluster)?;
         let switch = match options.socket_switch {
             true => Some(Switch::new().map_err(|why| sqlx::Error::Configuration(why.into()))?),
             false => None,

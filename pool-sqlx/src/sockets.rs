@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use leadpool::adapter::{Generation, login};
+use leadpool::adapter::{Generation, Login};
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, spawn_blocking},
@@ -82,7 +82,8 @@ impl Switch {
 
     /// For the connections of a generation: they are shut down when it is aborted.
     pub(crate) fn sockets(&self, generation: &Generation) -> Arc<Sockets> {
-        let login = login(generation.config(), generation.host());
+        let login = Login::configured(generation.config(), generation.host());
+        let login = login.driver();
         let sockets = Arc::new(Sockets {
             host_port: generation.host().port(),
             tuning: Tuning {

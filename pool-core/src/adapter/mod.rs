@@ -12,6 +12,8 @@
 //! - What a driver sees goes back by [`Generation::report`]; what hangs on a generation ends when
 //!   it is [retired](Generation::retired) (handed out no more) or
 //!   [aborted](Generation::aborted) (ends now).
+//! - [`Login`] says how a host is logged in to, [`encryption`] with which TLS, [`demands`] what
+//!   else a driver has to keep to, [`recycling_sql`] how a used connection is cleaned.
 //!
 //! # Transactions
 //!
@@ -27,14 +29,17 @@
 //! - A driver's errors become [`DriverError`](crate::error::DriverError)s.
 
 mod evidence;
+mod login;
 mod resolver;
 #[macro_use]
 mod setters;
 
 pub use evidence::{CommitSql, QUESTION};
+pub use login::{
+    Encryption, Login, demands, encryption, has_connect_hooks, is_rejection, recycling_sql,
+};
 pub use resolver::Resolver;
 
-use crate::{config::Config, topology::HostAddr};
 pub use crate::{
     pool::{Driver, Generation, GetError, Purpose, Stamp, SubPools},
     tx::{
@@ -42,10 +47,3 @@ pub use crate::{
         Transactions, Try, TxAttempt, Unresolved,
     },
 };
-
-/// How a host is logged in to, and its TCP settings, in the words of tokio-postgres: what an
-/// adapter translates for its own driver.
-#[must_use]
-pub fn login(config: &Config, host: &HostAddr) -> tokio_postgres::Config {
-    config.driver_config(host)
-}

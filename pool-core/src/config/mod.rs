@@ -240,11 +240,14 @@ impl Config {
 
     /// Adds what is meant for the application's connections only, as options of the start-up
     /// message: they cost no round trip, and are what `RESET` goes back to.
-    pub(crate) fn limit_statements(&self, driver: &mut tokio_postgres::Config) {
+    pub(crate) fn prepare_sessions(&self, driver: &mut tokio_postgres::Config) {
         if let Some(limit) = self.pool.statement_timeout {
             let given = driver.get_options().unwrap_or_default();
             let limit = Milliseconds::from(limit);
             driver.options(format!("{given} -c statement_timeout={limit}").trim_start());
+        }
+        if let Some(options) = self.session.options(driver.get_options()) {
+            driver.options(options);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 const SHARE: f64 = 0.9;
 
 /// How to log in on one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Login {
     /// `None`: as the configuration says.
     credentials: Option<Credentials>,
@@ -56,12 +56,12 @@ impl Login {
     }
 
     /// Whether there is a provider that could be asked for another.
-    pub(super) fn is_provided(&self) -> bool {
+    pub(crate) fn is_provided(&self) -> bool {
         self.credentials.is_some()
     }
 
     /// Tells the driver.
-    pub(super) fn fill_in(&self, driver: &mut tokio_postgres::Config) {
+    pub(crate) fn fill_in(&self, driver: &mut tokio_postgres::Config) {
         let Some(Credentials { user, password, .. }) = &self.credentials else {
             return;
         };

@@ -83,12 +83,7 @@ pub(crate) async fn open_as(
         Some(name) => {
             driver.application_name(name);
         }
-        None => {
-            config.limit_statements(&mut driver);
-            if let Some(options) = config.session().options(driver.get_options()) {
-                driver.options(options);
-            }
-        }
+        None => config.prepare_sessions(&mut driver),
     }
     login.fill_in(&mut driver);
     let connected = encryption::connect(config, host, driver).await;
@@ -150,12 +145,16 @@ fn lacks_password(error: &tokio_postgres::Error) -> bool {
 /// 28P01, or 28000 of a method that checks what was sent: PAM, with which RDS checks its tokens,
 /// LDAP and the like. A role that does not exist, or that `pg_hba.conf` does not let in, has 28000
 /// too, but comes from elsewhere in the server (the text is translated). A proxy says only the text.
-fn is_rejection(error: &DbError) -> bool {
-    match (error.code().code(), error.routine()) {
+pub(crate) fn is_rejection_of(code: &str, routine: Option<&str>, message: &str) -> bool {
+    match (code, routine) {
         ("28P01", _) | ("28000", Some("auth_failed")) => true,
-        ("28000", None) => error.message().contains("authentication failed"),
+        ("28000", None) => message.contains("authentication failed"),
         _ => false,
     }
+}
+
+fn is_rejection(error: &DbError) -> bool {
+    is_rejection_of(error.code().code(), error.routine(), error.message())
 }
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl Files {
         })
     }
 
+    /// Which files there are.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// What was last read and usable.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         self.current.load().config.clone()

@@ -126,6 +126,25 @@ impl Plan {
         })
     }
 
+    /// The file that says whom to trust, if there is one.
+    pub(crate) fn root_file(&self) -> Option<&Path> {
+        match &self.roots {
+            Some(Roots::File(path)) => Some(path),
+            Some(Roots::System(_)) | None => None,
+        }
+    }
+
+    /// Whether certificates are looked for in revocation lists.
+    pub(crate) fn has_lists(&self) -> bool {
+        self.crl.is_some() || self.crl_dir.is_some()
+    }
+
+    /// The client certificate and its key.
+    pub(crate) fn client_files(&self) -> Option<(PathBuf, PathBuf)> {
+        let Client { cert, key } = self.client.as_ref()?;
+        Some((cert.clone(), key.clone()))
+    }
+
     /// The files that it is made of, as they are now.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = self.crl.iter().cloned().collect();
