@@ -2,10 +2,14 @@
 
 use std::{
     future::poll_fn,
-    iter,
+    io, iter,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
+    time::Duration,
 };
 
 use leadpool::{
@@ -19,7 +23,10 @@ use sqlx::{
     Executor as _, PgConnection, PgPool, Postgres, Row as _, pool::PoolConnection,
     postgres::PgPoolOptions as SqlxOptions,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::{
     PgPoolOptions,
@@ -34,6 +41,9 @@ use crate::{
 const FIRST_QUESTION: &str = "\
 SELECT pg_catalog.pg_is_in_recovery() AS recovering, pg_catalog.inet_client_port() AS port";
 
+/// How often who waits to open a connection looks whether one has come back.
+const GLANCE: Duration = Duration::from_millis(5);
+
 /// sqlx, one pool a host.
 pub(crate) struct Sqlx {
     pub(crate) options: PgPoolOptions,
@@ -47,6 +57,10 @@ pub(crate) struct HostPool {
     refusals: Arc<Refusals>,
     checks_idle: bool,
     options: PgPoolOptions,
+    /// Where those stand who are about to queue up in sqlx's pool.
+    front: tokio::sync::Mutex<()>,
+    /// How many wait, without a connection being opened for them.
+    waiting: AtomicUsize,
     /// What connections are opened with.
     login: Mutex<Option<Login>>,
 }
@@ -72,6 +86,33 @@ impl HostPool {
 }
 
 impl HostPool {
+    /// Admits a connection to be opened, and asks how to log in (`asks`), unless sqlx is going to
+    /// give or to wait for one that is open: then `None`.
+    async fn admission(&self, asks: bool) -> Result<Option<SemaphorePermit<'_>>, sqlx::Error> {
+        let is_open = || {
+            self.pool.num_idle() > 0
+                || self.pool.size() >= self.pool.options().get_max_connections()
+        };
+        if is_open() {
+            return Ok(None);
+        }
+        let mut preparing = pin!(async {
+            let admitted = self.generation.admission().await;
+            if asks {
+                self.log_in().await?;
+            }
+            Ok(Some(admitted))
+        });
+        loop {
+            // sqlx tells nobody of a connection that comes back.
+            match timeout(GLANCE, preparing.as_mut()).await {
+                Ok(prepared) => return prepared,
+                Err(_) if is_open() => return Ok(None),
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Asks for the credentials of the next connection.
     async fn log_in(&self) -> Result<(), sqlx::Error> {
         let asked = Login::ask(self.generation.config(), self.generation.host(), None);
@@ -112,6 +153,22 @@ fn into_configuration(error: CredentialError) -> sqlx::Error {
     sqlx::Error::Configuration(Box::new(error))
 }
 
+/// One of those who are counted.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Connections that were opened and refused, told to those who wait for one: sqlx would go on
 /// trying.
 #[derive(Default)]
@@ -148,6 +205,8 @@ impl Driver for Sqlx {
         HostPool {
             pool,
             options: self.options.clone(),
+            front: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
             login: Mutex::default(),
             generation: generation.clone(),
             refusals,
@@ -164,18 +223,27 @@ impl Driver for Sqlx {
     }
 
     async fn get(pool: &HostPool) -> Result<PoolConnection<Postgres>, GetError<sqlx::Error>> {
+        let waiting = Waiting::new(&pool.waiting);
         pool.while_open(async {
+            let mut waiting = Some(waiting);
             let mut is_asked = false;
             loop {
-                let is_full = pool.pool.size() >= pool.pool.options().get_max_connections();
-                let _admitted = match is_full || pool.pool.num_idle() > 0 {
-                    true => None,
-                    false => Some(pool.generation.admission().await),
+                let got = {
+                    // So that those behind don't overtake while credentials are asked for.
+                    let front = pool.front.lock().await;
+                    let _admitted = pool.admission(!is_asked).await?;
+                    if _admitted.is_some() {
+                        drop(waiting.take());
+                    }
+                    let mut acquiring = pin!(pool.pool.acquire());
+                    let first = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
+                    drop(front);
+                    match first {
+                        Poll::Ready(got) => got,
+                        Poll::Pending => acquiring.await,
+                    }
                 };
-                if _admitted.is_some() && !is_asked {
-                    pool.log_in().await?;
-                }
-                match pool.pool.acquire().await {
+                match got {
                     // The deadline is the caller's, and may be a later one.
                     Err(sqlx::Error::PoolTimedOut) => {}
                     Err(error) if !is_asked && is_refused_login(&error) => {
@@ -242,6 +310,7 @@ impl Driver for Sqlx {
         counts.max_size = pool.pool.options().get_max_connections() as usize;
         counts.size = pool.pool.size() as usize;
         counts.idle = pool.pool.num_idle().min(counts.size);
+        counts.waiting = pool.waiting.load(Ordering::Relaxed);
         counts
     }
 
@@ -252,6 +321,8 @@ impl Driver for Sqlx {
                 .downcast_ref::<CredentialError>()
                 .is_some_and(|error| !error.is_permanent()),
             sqlx::Error::Tls(_) => false,
+            // What rustls says of a handshake.
+            sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
             _ => true,
         }
     }

@@ -91,16 +91,11 @@ async fn follow(pools: Arc<SubPools<Sqlx>>, pool: PgPool, options: PgPoolOptions
 /// again, or come back.
 fn pool(pools: &Arc<SubPools<Sqlx>>, options: &PgPoolOptions) -> PgPool {
     let cluster = pools.cluster();
-    let connect = match &cluster.topology().writer {
-        Some(host) => {
-            let login = Login::configured(cluster.config(), host);
-            connect_options(options, cluster.config(), host, &login)
-        }
-        // Until there is one: nobody listens there, and sqlx tries again.
-        None => PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(1),
-    };
+    // Until it is known who is the writer, and how to log in: nobody listens there, and sqlx tries
+    // again.
+    let connect = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(1);
     let looking = Arc::new(Looking {
         pools: Arc::downgrade(pools),
         charge: Mutex::new(None),

@@ -8,6 +8,7 @@
 
 mod drop_in;
 mod failover;
+mod login;
 mod outcome;
 mod pool;
 mod support;
