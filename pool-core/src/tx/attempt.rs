@@ -9,6 +9,7 @@ use super::{Attempt, Failure, Options, Resolve, Try};
 use crate::{
     error::{Disposition, Error, TxPhase, is_lost},
     failover::Report,
+    monitor::Cluster,
     outcome::Evidence,
     pool::{Driver, Generation, Purpose, SubPools},
     topology::HostView,
@@ -169,7 +170,7 @@ impl<'a, R: Resolve> TxAttempt<'a, R> {
 
     /// The cluster that it runs on.
     #[must_use]
-    pub fn cluster(&self) -> &'a crate::Cluster {
+    pub fn cluster(&self) -> &'a Cluster {
         self.resolver.cluster()
     }
 
