@@ -25,7 +25,8 @@
 //!   [`Options::begin_sql`], [`QUESTION`] and [`TxAttempt::commit_sql`] through its driver, and
 //!   says with [`Commit`] how that ended.
 //! - [`Resolver`] finds out what became of a COMMIT that was not answered. It asks through
-//!   connections of leadpool's own, so that the questions exist once.
+//!   connections of leadpool's own, so that the questions exist once; it
+//!   [listens](Resolver::listener) over such connections too.
 //! - A driver's errors become [`DriverError`](crate::error::DriverError)s.
 
 mod evidence;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     error::Error,
     monitor::Cluster,
-    native::{Native, resolve},
+    native::{Listener, Native, resolve},
     outcome::{Evidence, Outcome, Proof},
     pool::{Generation, SubPools},
     tx::{Resolve, Unresolved},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Finds out what became of transactions whose COMMIT was not answered.
 ///
-/// It opens connections only when there is something to find out, with the login of the cluster's
+/// It opens connections only when there is something to find out or to listen to, with the login of the cluster's
 /// configuration.
 pub struct Resolver {
     pools: Arc<SubPools<Native>>,
@@ -44,7 +44,15 @@ impl Resolver {
         resolve::ask(&self.pools, evidence, timeout).await
     }
 
-    /// Closes its connections. What is being asked is asked to its end.
+    /// Receives notifications from whoever is the writer, as
+    /// [`Pool::listener`](crate::Pool::listener), until this is closed; waits for a subscription
+    /// for `limit` at most. Must be called on a runtime of Tokio.
+    #[must_use]
+    pub fn listener(&self, limit: Duration) -> Listener {
+        Listener::new(self.pools.clone(), limit)
+    }
+
+    /// Closes its connections, and ends its listeners. What is being asked is asked to its end.
     pub fn close(&self) {
         self.pools.close();
     }

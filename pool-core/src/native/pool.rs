@@ -250,7 +250,8 @@ impl Pool {
     /// first channel. Must be called on a runtime of Tokio.
     #[must_use]
     pub fn listener(&self) -> Listener {
-        Listener::new(self.inner.sub_pools.clone())
+        let limit = self.cluster().config().pool().checkout_timeout;
+        Listener::new(self.inner.sub_pools.clone(), limit)
     }
 
     /// The cluster behind the pool: topology, events, other pools.

@@ -7,6 +7,7 @@ mod subscriber;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -71,6 +72,8 @@ pub struct Listener {
     wanted: watch::Sender<Vec<String>>,
     /// Those that are.
     in_force: watch::Receiver<Vec<String>>,
+    /// How long to wait for a subscription.
+    limit: Duration,
     task: JoinHandle<()>,
 }
 
@@ -102,7 +105,7 @@ struct Failure {
 }
 
 impl Listener {
-    pub(super) fn new(pools: Arc<SubPools<Native>>) -> Self {
+    pub(crate) fn new(pools: Arc<SubPools<Native>>, limit: Duration) -> Self {
         let capacity = pools.cluster().config().session().listener_capacity;
         let shared = Arc::new(Shared {
             queue: Queue::new(capacity),
@@ -121,6 +124,7 @@ impl Listener {
             shared,
             wanted,
             in_force,
+            limit,
             task,
         }
     }
@@ -144,26 +148,63 @@ impl Listener {
     ///
     /// When the future is dropped the channel is still subscribed to, as soon as that is possible.
     pub async fn listen(&mut self, channel: &str) -> Result<(), Error> {
-        check_channel(channel)?;
-        drop(self.shared.take_failure(|_| true));
-        self.wanted.send_if_modified(|channels| {
-            let is_new = !channels.iter().any(|known| known == channel);
-            if is_new {
-                channels.push(channel.to_owned());
+        self.listen_all([channel]).await
+    }
+
+    /// Subscribes to several channels at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen), and for all of them.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`listen`](Self::listen).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn f(mut listener: leadpool::Listener) -> Result<(), leadpool::Error> {
+    /// listener.listen_all(["orders", "returns"]).await
+    /// # }
+    /// ```
+    pub async fn listen_all(
+        &mut self,
+        channels: impl IntoIterator<Item = &str>,
+    ) -> Result<(), Error> {
+        let channels: Vec<_> = channels.into_iter().map(str::to_owned).collect();
+        for channel in &channels {
+            check_channel(channel)?;
+        }
+        let subscribed = self.subscribed(&channels).await;
+        if subscribed.is_err() {
+            for channel in &channels {
+                self.unlisten(channel);
             }
-            is_new
+        }
+        subscribed
+    }
+
+    async fn subscribed(&mut self, channels: &[String]) -> Result<(), Error> {
+        drop(self.shared.take_failure(|_| true));
+        self.wanted.send_if_modified(|wanted| {
+            let before = wanted.len();
+            for channel in channels {
+                if !wanted.contains(channel) {
+                    wanted.push(channel.clone());
+                }
+            }
+            wanted.len() != before
         });
         let begun = Instant::now();
-        let cluster = self.pools.cluster();
-        let limit = cluster.config().pool().checkout_timeout;
         let (in_force, shared) = (&mut self.in_force, &self.shared);
-        let subscribed = timeout(limit, async {
+        let subscribed = timeout(self.limit, async {
             loop {
-                if in_force
-                    .borrow_and_update()
-                    .iter()
-                    .any(|known| known == channel)
-                {
+                let is_done = {
+                    let known = in_force.borrow_and_update();
+                    channels.iter().all(|channel| known.contains(channel))
+                };
+                if is_done {
                     return Ok(());
                 }
                 if let Some(refusal) = shared.take_failure(|failure| !failure.is_curable) {
@@ -174,15 +215,12 @@ impl Listener {
                 }
             }
         });
-        let subscribed = subscribed.await.unwrap_or_else(|_| {
+        subscribed.await.unwrap_or_else(|_| {
             let failure = shared.take_failure(|_| true);
             let source = failure.map(|failure| Box::new(failure) as _);
+            let cluster = self.pools.cluster();
             Err(cluster.no_host(Target::Primary, begun.elapsed(), source))
-        });
-        if subscribed.is_err() {
-            self.unlisten(channel);
-        }
-        subscribed
+        })
     }
 
     /// Ends the subscription to a channel. What was received before can still be read.
