@@ -6,6 +6,8 @@ use leadpool::{
     HostAddr,
     error::{Disposition, DriverError, TxPhase},
 };
+#[cfg(feature = "migrate")]
+use sqlx::migrate::MigrateError;
 
 /// What can go wrong in [`Pool::run_tx`](crate::Pool::run_tx), and what statements on a
 /// [`Pool`](crate::Pool) can end with beyond sqlx's errors.
@@ -35,6 +37,9 @@ pub enum Error {
     Pool(leadpool::Error),
     /// A single statement was sent, and its connection was lost before it was answered.
     Interrupted(Box<Interrupted>),
+    /// [`Pool::migrate`](crate::Pool::migrate) did not come to its end in time.
+    #[cfg(feature = "migrate")]
+    MigrationDeadline(Box<crate::MigrationDeadline>),
 }
 
 /// A single statement that was sent and not answered: it may have run or not.
@@ -62,6 +67,13 @@ impl Error {
         let inner: &(dyn StdError + 'static) = match error {
             sqlx::Error::Io(io) => io.get_ref()?,
             sqlx::Error::Configuration(source) => source.as_ref(),
+            #[cfg(feature = "migrate")]
+            sqlx::Error::Migrate(error) => match error.as_ref() {
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                    return Self::inside(error);
+                }
+                _ => return None,
+            },
             _ => return None,
         };
         inner.downcast_ref()
@@ -74,6 +86,8 @@ impl Error {
             Self::Sqlx(error) => Some(error.as_database_error()?.code()?.into_owned()),
             Self::Pool(error) => error.sqlstate().map(str::to_owned),
             Self::Interrupted(_) => None,
+            #[cfg(feature = "migrate")]
+            Self::MigrationDeadline(_) => None,
         }
     }
 
@@ -93,6 +107,8 @@ impl Error {
             }
             Self::Pool(error) => error.is_transient(),
             Self::Interrupted(_) => false,
+            #[cfg(feature = "migrate")]
+            Self::MigrationDeadline(_) => true,
         }
     }
 }
@@ -103,6 +119,8 @@ impl fmt::Display for Error {
             Self::Sqlx(error) => fmt::Display::fmt(error, f),
             Self::Pool(error) => fmt::Display::fmt(error, f),
             Self::Interrupted(interrupted) => fmt::Display::fmt(interrupted, f),
+            #[cfg(feature = "migrate")]
+            Self::MigrationDeadline(what) => fmt::Display::fmt(what, f),
         }
     }
 }
@@ -113,6 +131,8 @@ impl StdError for Error {
             Self::Sqlx(error) => Some(error),
             Self::Pool(error) => Some(error),
             Self::Interrupted(interrupted) => interrupted.source(),
+            #[cfg(feature = "migrate")]
+            Self::MigrationDeadline(_) => None,
         }
     }
 }
@@ -173,6 +193,8 @@ impl From<Error> for sqlx::Error {
 
         let kind = match &error {
             Error::Pool(NoHost(_) | Paused(_) | TxDeadline { .. }) => io::ErrorKind::TimedOut,
+            #[cfg(feature = "migrate")]
+            Error::MigrationDeadline(_) => io::ErrorKind::TimedOut,
             _ => io::ErrorKind::ConnectionAborted,
         };
         match error {
@@ -204,7 +226,7 @@ pub(crate) fn into_pool(error: sqlx::Error) -> leadpool::Error {
     match Error::from(error) {
         Error::Pool(error) => error,
         Error::Sqlx(error) => leadpool::Error::Driver(Box::new(driver_error(error))),
-        error @ Error::Interrupted(_) => leadpool::Error::user(error),
+        error => leadpool::Error::user(error),
     }
 }
 

@@ -5,7 +5,10 @@ mod error;
 mod executor;
 mod follow;
 mod lease;
+mod listener;
 mod login;
+#[cfg(feature = "migrate")]
+mod migrate;
 mod options;
 mod pool;
 mod recycle;
@@ -16,6 +19,9 @@ mod tx;
 
 pub use error::{Error, Interrupted};
 pub use leadpool;
+pub use listener::{PgListener, PgNotification};
+#[cfg(feature = "migrate")]
+pub use migrate::{MigrationDeadline, MigrationPhase};
 pub use options::PgPoolOptions;
 pub use pool::Pool;
 /// The pool under the name that sqlx gives to its own.

@@ -8,7 +8,10 @@
 
 mod drop_in;
 mod failover;
+mod listener;
 mod login;
+#[cfg(feature = "migrate")]
+mod migrations;
 mod outcome;
 mod pool;
 mod support;
