@@ -414,6 +414,7 @@ async fn settings_of_a_migration_reach_nobody() {
         "SELECT set_config('work_mem', '77kB', false)",
     )]);
     pool.migrate(&migrator).await.unwrap();
+    assert_eq!(pool.size(), 0);
     let found: String = sqlx::query_scalar("SHOW work_mem")
         .fetch_one(&pool)
         .await
@@ -423,8 +424,23 @@ async fn settings_of_a_migration_reach_nobody() {
 
 #[tokio::test]
 async fn a_closed_pool_migrates_nothing() {
-    let (_servers, pool) = start().await;
-    pool.close().await;
+    let (servers, pool) = start().await;
+    let _other = hold_the_lock(&servers, 0).await;
+    let migrator = gated();
+    let closing = async {
+        asks_for_the_lock(&servers, 0).await;
+        // It is not in the way of the end, which waits for what is in use.
+        pool.close_within(Duration::from_secs(600)).await;
+    };
+    let closing = soon("the end", closing);
+    let (migrated, ()) = tokio::join!(pool.migrate(&migrator), closing);
+    assert!(
+        matches!(
+            migrated,
+            Err(MigrateError::Execute(sqlx::Error::PoolClosed))
+        ),
+        "{migrated:?}"
+    );
     let error = pool.migrate(&gated()).await.unwrap_err();
     assert!(
         matches!(error, MigrateError::Execute(sqlx::Error::PoolClosed)),
