@@ -188,6 +188,14 @@ async fn channels_come_and_go() {
     notify(&servers, 0, "a", "not heard").await;
     notify(&servers, 0, "b", "heard").await;
     assert_eq!(next(&mut listener).await, heard("b", "heard"));
+    listener.listen_all(["b", "c", "d"]).await.unwrap();
+    assert_eq!(listener.channels(), ["b", "c", "d"]);
+    notify(&servers, 0, "d", "heard").await;
+    assert_eq!(next(&mut listener).await, heard("d", "heard"));
+    // All or none.
+    let error = listener.listen_all(["e", ""]).await.unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error}");
+    assert_eq!(listener.channels(), ["b", "c", "d"]);
 }
 
 #[tokio::test]

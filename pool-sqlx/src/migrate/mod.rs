@@ -52,8 +52,9 @@ impl Pool {
     /// synchronous. The connection is closed at the end, so that settings that a migration has
     /// made reach nobody.
     ///
-    /// [`Migrator::run`] takes `&pool` too, and does what it does on a [`sqlx::PgPool`]: without
-    /// the above, on the writer if the handle is one for the writer.
+    /// sqlx's own [`run`](Migrator::run), [`run_to`](Migrator::run_to), [`skip`](Migrator::skip)
+    /// and [`undo`](Migrator::undo) take `&pool` too, and do what they do on a [`sqlx::PgPool`]:
+    /// without the above, and on the writer if the handle is one for the writer.
     ///
     /// # Errors
     ///
