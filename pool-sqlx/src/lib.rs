@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod connect_with;
 mod driver;
 mod error;
 mod executor;
@@ -13,9 +14,14 @@ mod options;
 mod pool;
 mod recycle;
 mod repeat;
+mod slow;
 mod sockets;
 mod statement;
 mod tx;
+
+pub mod migration_guide {
+    #![doc = include_str!("migration_guide.md")]
+}
 
 pub use error::{Error, Interrupted};
 pub use leadpool;

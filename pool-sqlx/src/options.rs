@@ -187,13 +187,6 @@ impl PgPoolOptions {
         self.sqlx.get_test_before_acquire()
     }
 
-    /// After how long a checkout is logged as slow: see
-    /// [sqlx](sqlx::pool::PoolOptions::acquire_slow_threshold).
-    pub fn acquire_slow_threshold(mut self, threshold: Duration) -> Self {
-        self.sqlx = self.sqlx.acquire_slow_threshold(threshold);
-        self
-    }
-
     /// Is called with each new connection, after leadpool has looked at its role: see
     /// [sqlx](sqlx::pool::PoolOptions::after_connect).
     pub fn after_connect<F>(mut self, callback: F) -> Self
@@ -298,7 +291,11 @@ impl PgPoolOptions {
     ///
     /// Dropping the future stops everything that it started.
     pub async fn connect(self, url: &str) -> Result<Pool, sqlx::Error> {
-        let config = self.config(url, false).map_err(into_sqlx)?;
+        self.connect_as(Config::builder(url)).await
+    }
+
+    pub(crate) async fn connect_as(self, builder: ConfigBuilder) -> Result<Pool, sqlx::Error> {
+        let config = self.config(builder, false).map_err(into_sqlx)?;
         let cluster = self.start(config).await.map_err(into_sqlx)?;
         Pool::open(&cluster, self, true)
     }
@@ -310,7 +307,11 @@ impl PgPoolOptions {
     ///
     /// `Configuration` names the key that is wrong.
     pub fn connect_lazy(self, url: &str) -> Result<Pool, sqlx::Error> {
-        let config = self.config(url, true).map_err(into_sqlx)?;
+        self.connect_lazy_as(Config::builder(url))
+    }
+
+    pub(crate) fn connect_lazy_as(self, builder: ConfigBuilder) -> Result<Pool, sqlx::Error> {
+        let config = self.config(builder, true).map_err(into_sqlx)?;
         let started = self.start(config).now_or_never();
         let cluster = started
             .unwrap_or(Err(leadpool::Error::Closed))
@@ -342,8 +343,7 @@ impl PgPoolOptions {
         Pool::open(cluster, self, false)
     }
 
-    fn config(&self, url: &str, is_lazy: bool) -> Result<Config, leadpool::Error> {
-        let mut builder = Config::builder(url);
+    fn config(&self, mut builder: ConfigBuilder, is_lazy: bool) -> Result<Config, leadpool::Error> {
         if !self.sources.is_empty() {
             builder = builder.hosts_by_discovery();
         }

@@ -254,10 +254,9 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// The pool is closed by the first poll.
-    pub async fn close(&self) {
+    /// The pool is closed by the call, also if the future is never polled, as sqlx's.
+    pub fn close(&self) -> impl Future<Output = ()> + Send + '_ {
         self.close_within(self.inner.options.get_acquire_timeout())
-            .await;
     }
 
     /// Closes the pool with a limit of its own. After `timeout`, statements on the pool and in
@@ -269,16 +268,18 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// The pool is closed by the first poll. When the future is dropped, what is in use is not
-    /// aborted.
-    pub async fn close_within(&self, timeout: Duration) {
+    /// The pool is closed by the call. When the future is dropped, what is in use is not aborted.
+    pub fn close_within(&self, timeout: Duration) -> impl Future<Output = ()> + Send + '_ {
         self.inner.resolver.close();
         if let Some(follow) = self.inner.follow.get() {
             follow.close();
         }
-        self.inner.sub_pools.close_within(timeout).await;
-        if self.inner.owns_cluster {
-            self.cluster().close();
+        self.inner.sub_pools.close();
+        async move {
+            self.inner.sub_pools.close_within(timeout).await;
+            if self.inner.owns_cluster {
+                self.cluster().close();
+            }
         }
     }
 
