@@ -17,3 +17,25 @@ mod pool;
 mod support;
 mod switch;
 mod transactions;
+
+/// The same tests on both pools: what they show of sqlx's own, leadpool's does too.
+#[path = "."]
+mod on_sqlxs {
+    use sqlx::postgres::{PgPool as Pool, PgPoolOptions};
+
+    #[path = "relied_on.rs"]
+    mod relied_on;
+    #[path = "relied_on_options.rs"]
+    mod relied_on_options;
+}
+#[path = "."]
+mod on_leadpools {
+    use leadpool_sqlx::{PgPoolOptions, Pool};
+
+    #[expect(clippy::duplicate_mod, reason = "with other types")]
+    #[path = "relied_on.rs"]
+    mod relied_on;
+    #[expect(clippy::duplicate_mod, reason = "with other types")]
+    #[path = "relied_on_options.rs"]
+    mod relied_on_options;
+}

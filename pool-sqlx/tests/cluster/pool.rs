@@ -1,119 +1,14 @@
-//! What applications rely on in sqlx's own pool.
+//! The pool beside what sqlx's own does too, which is in `relied_on.rs`.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::Poll,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use leadpool_sqlx::{PgPoolOptions, Pool};
-use leadpool_testkit::Cluster as Servers;
 use sqlx::Executor as _;
 
 use crate::support::*;
-
-async fn start_one(options: PgPoolOptions) -> (Servers, Pool) {
-    let servers = Servers::builder()
-        .standbys(0)
-        .proxies(true)
-        .start()
-        .await
-        .unwrap();
-    prepare(&servers).await;
-    let pool = options.connect(&servers.proxied_url()).await.unwrap();
-    (servers, pool)
-}
-
-async fn backend(executor: impl sqlx::PgExecutor<'_>) -> i32 {
-    sqlx::query_scalar("SELECT pg_backend_pid()")
-        .fetch_one(executor)
-        .await
-        .unwrap()
-}
-
-async fn sessions(servers: &Servers) -> i64 {
-    let client = servers.connect(0).await.unwrap();
-    let sql = "SELECT count(*) FROM pg_stat_activity \
-               WHERE backend_type = 'client backend' AND application_name <> 'testkit'";
-    client.query_one(sql, &[]).await.unwrap().get(0)
-}
-
-#[tokio::test]
-async fn acquire_dropped_at_every_moment() {
-    let (servers, pool) = start_one(PgPoolOptions::new().max_connections(2)).await;
-    let each = Duration::from_millis(3);
-    servers.proxy(0).unwrap().delay(each, each);
-    // While connecting, and while queueing behind two that are held.
-    for held in [0, 2] {
-        let mut out = Vec::new();
-        for _ in 0..held {
-            out.push(pool.acquire().await.unwrap());
-        }
-        for micros in (0..25_000).step_by(500) {
-            drop(tokio::time::timeout(Duration::from_micros(micros), pool.acquire()).await);
-        }
-    }
-    let both = async { (pool.acquire().await.unwrap(), pool.acquire().await.unwrap()) };
-    drop(soon("all connections", both).await);
-    assert!(pool.size() <= 2);
-}
-
-#[tokio::test]
-async fn a_dropped_transaction_is_rolled_back() {
-    let (servers, pool) = start_one(PgPoolOptions::new().max_connections(1)).await;
-    let mut tx = pool.begin().await.unwrap();
-    sqlx::query("INSERT INTO t (n) VALUES (1)")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
-    drop(tx);
-    // The same connection, and nothing of it is left.
-    let n: i64 = sqlx::query_scalar("SELECT count(*) FROM t")
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-    assert_eq!(n, 0);
-    no_open_transactions(&servers).await;
-}
-
-#[tokio::test]
-async fn a_cancelled_statement_disturbs_nobody() {
-    let (_servers, pool) = start_one(PgPoolOptions::new().max_connections(1)).await;
-    let slow = sqlx::query("SELECT pg_sleep(0.3)").execute(&pool);
-    drop(tokio::time::timeout(Duration::from_millis(100), slow).await);
-    let n: i32 = soon("the next", sqlx::query_scalar("SELECT 7").fetch_one(&pool))
-        .await
-        .unwrap();
-    assert_eq!(n, 7);
-}
-
-#[tokio::test]
-async fn close_waits_for_what_is_checked_out() {
-    let (servers, pool) = start_one(PgPoolOptions::new()).await;
-    let mut conn = pool.acquire().await.unwrap();
-    drop(pool.acquire().await.unwrap());
-    let closing = tokio::spawn({
-        let pool = pool.clone();
-        async move { pool.close().await }
-    });
-    until("the close", async || pool.is_closed()).await;
-    let error = pool.acquire().await.unwrap_err();
-    assert!(matches!(error, sqlx::Error::PoolClosed), "{error}");
-    assert!(pool.try_acquire().is_none());
-    // It goes on working.
-    conn.execute("INSERT INTO t (n) VALUES (1)").await.unwrap();
-    assert!(!closing.is_finished());
-    drop(conn);
-    soon("the close", closing).await.unwrap();
-    until("the end of all sessions", async || {
-        sessions(&servers).await == 0
-    })
-    .await;
-    assert_eq!(rows(&servers).await, 1);
-}
 
 #[tokio::test]
 async fn close_tells_those_who_wait() {
@@ -139,30 +34,6 @@ async fn dropping_the_pool_ends_its_tasks_and_connections() {
         sessions(&servers).await == 0
     })
     .await;
-}
-
-#[tokio::test]
-async fn max_lifetime_replaces_connections() {
-    let options = PgPoolOptions::new()
-        .max_connections(1)
-        .max_lifetime(Duration::from_millis(150));
-    let (_servers, pool) = start_one(options).await;
-    let first = backend(&pool).await;
-    until("its replacement", async || backend(&pool).await != first).await;
-}
-
-#[tokio::test]
-async fn idle_timeout_closes_connections() {
-    let options = PgPoolOptions::new().idle_timeout(Duration::from_millis(100));
-    let (_servers, pool) = start_one(options).await;
-    drop(pool.acquire().await.unwrap());
-    until("its end", async || pool.size() == 0).await;
-}
-
-#[tokio::test]
-async fn min_connections_are_kept() {
-    let (_servers, pool) = start_one(PgPoolOptions::new().min_connections(3)).await;
-    until("three connections", async || pool.num_idle() == 3).await;
 }
 
 #[tokio::test]
@@ -203,49 +74,6 @@ async fn hooks_are_called() {
 }
 
 #[tokio::test]
-async fn a_hook_that_refuses_an_idle_connection_has_it_replaced() {
-    let options = PgPoolOptions::new()
-        .max_connections(1)
-        .before_acquire(|_, _| Box::pin(async { Ok(false) }));
-    let (_servers, pool) = start_one(options).await;
-    let first = backend(&pool).await;
-    until("its return", async || pool.num_idle() == 1).await;
-    assert_ne!(backend(&pool).await, first);
-}
-
-#[tokio::test]
-async fn those_who_wait_are_served_in_the_order_in_which_they_came() {
-    let (_servers, pool) = start_one(PgPoolOptions::new().max_connections(1)).await;
-    let conn = pool.acquire().await.unwrap();
-    let served = Arc::new(Mutex::new(Vec::new()));
-    let mut tasks = Vec::new();
-    for number in 0..20 {
-        let (mine, served) = (pool.clone(), served.clone());
-        let begun = Arc::new(AtomicU32::new(0));
-        let tell = begun.clone();
-        tasks.push(tokio::spawn(async move {
-            let mut getting = Box::pin(mine.acquire());
-            // One poll puts it into the queue.
-            let first = std::future::poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await;
-            assert!(first.is_pending());
-            tell.store(1, Ordering::SeqCst);
-            let mut conn = getting.await.unwrap();
-            served.lock().unwrap().push(number);
-            conn.execute("SELECT 1").await.unwrap();
-        }));
-        until("the place in the queue", async || {
-            begun.load(Ordering::SeqCst) == 1
-        })
-        .await;
-    }
-    drop(conn);
-    for task in tasks {
-        soon("a waiter", task).await.unwrap();
-    }
-    assert_eq!(*served.lock().unwrap(), (0..20).collect::<Vec<_>>());
-}
-
-#[tokio::test]
 async fn those_who_wait_for_a_writer_keep_their_order() {
     let (servers, pool) = start_as(PgPoolOptions::new().max_connections(1)).await;
     servers.kill(0).await.unwrap();
@@ -269,19 +97,6 @@ async fn those_who_wait_for_a_writer_keep_their_order() {
         soon("a waiter", task).await.unwrap();
     }
     assert_eq!(*served.lock().unwrap(), (0..20).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_full_pool_times_out_as_sqlxs_does() {
-    let options = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(Duration::from_millis(300));
-    let (_servers, pool) = start_one(options).await;
-    let conn = pool.acquire().await.unwrap();
-    let error = pool.acquire().await.unwrap_err();
-    assert!(matches!(error, sqlx::Error::PoolTimedOut), "{error}");
-    drop(conn);
-    pool.acquire().await.unwrap();
 }
 
 #[tokio::test]
@@ -334,4 +149,25 @@ async fn connects_are_capped() {
     .await;
     // One more may have been counted just before it was handed out.
     assert!((1..=3).contains(&most), "{most} at the same time");
+}
+
+#[tokio::test]
+async fn after_connect_runs_on_every_connection_of_every_host() {
+    let options = PgPoolOptions::new().after_connect(|conn, _| {
+        Box::pin(async move {
+            conn.execute("SET application_name = 'prepared'").await?;
+            Ok(())
+        })
+    });
+    let (servers, pool) = start_as(options).await;
+    let name = async |pool: &Pool| -> String {
+        let sql = "SELECT current_setting('application_name')";
+        sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+    };
+    assert_eq!(name(&pool).await, "prepared");
+    assert_ne!(port(&pool.reader()).await, port_of(&servers, 0));
+    assert_eq!(name(&pool.reader()).await, "prepared");
+    servers.switchover(1).await.unwrap();
+    follows(&servers, &pool, 1).await;
+    assert_eq!(name(&pool).await, "prepared");
 }

@@ -25,6 +25,37 @@ pub(crate) async fn start_proxied() -> (Servers, Pool) {
     (servers, pool)
 }
 
+/// One host behind a proxy.
+pub(crate) async fn one_server() -> Servers {
+    let one = Servers::builder().standbys(0).proxies(true);
+    let servers = one.start().await.unwrap();
+    prepare(&servers).await;
+    servers
+}
+
+/// A pool of one host behind a proxy.
+pub(crate) async fn start_one(options: PgPoolOptions) -> (Servers, Pool) {
+    let servers = one_server().await;
+    let pool = options.connect(&servers.proxied_url()).await.unwrap();
+    (servers, pool)
+}
+
+/// Which process of the server answers.
+pub(crate) async fn backend(executor: impl sqlx::PgExecutor<'_>) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(executor)
+        .await
+        .unwrap()
+}
+
+/// How many sessions applications have, the monitor's included.
+pub(crate) async fn sessions(servers: &Servers) -> i64 {
+    let client = servers.connect(0).await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_activity \
+               WHERE backend_type = 'client backend' AND application_name <> 'testkit'";
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
 /// Makes the table that the tests write to.
 pub(crate) async fn prepare(servers: &Servers) {
     let client = servers.connect(servers.primary()).await.unwrap();
