@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error, PgPoolOptions,
+    begin::Beginning,
     driver::Sqlx,
     error::into_sqlx,
     follow::Follow,
@@ -188,7 +189,7 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future rolls back what was begun.
+    /// Dropping the future rolls back what was begun, also while `BEGIN` is in flight.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         self.begin_as(None).await
     }
@@ -220,10 +221,7 @@ impl Pool {
     ///
     /// As [`begin`](Self::begin).
     pub async fn try_begin(&self) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
-        match self.try_acquire() {
-            Some(conn) => Transaction::begin(conn, None).await.map(Some),
-            None => Ok(None),
-        }
+        self.try_begin_as(None).await
     }
 
     /// Begins a transaction with a statement of its own only if a connection is idle.
@@ -239,13 +237,7 @@ impl Pool {
         &self,
         statement: impl SqlSafeStr,
     ) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
-        match self.try_acquire() {
-            Some(conn) => {
-                let statement = statement.into_sql_str();
-                Transaction::begin(conn, Some(statement)).await.map(Some)
-            }
-            None => Ok(None),
-        }
+        self.try_begin_as(Some(statement.into_sql_str())).await
     }
 
     /// Closes the pool: checkouts fail at once, idle connections are closed, those in use finish.
@@ -437,6 +429,20 @@ impl Pool {
         got.await.map_err(into_sqlx)
     }
 
+    async fn try_begin_as(
+        &self,
+        statement: Option<SqlStr>,
+    ) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
+        let hand_out = |conn, generation: &Arc<Generation>| (conn, generation.clone());
+        match self.inner.sub_pools.try_checkout(self.target, hand_out) {
+            Some((conn, generation)) => {
+                let beginning = Beginning::new(conn, generation, statement);
+                beginning.answer().await.transpose()
+            }
+            None => Ok(None),
+        }
+    }
+
     async fn begin_as(
         &self,
         statement: Option<SqlStr>,
@@ -444,14 +450,11 @@ impl Pool {
         let deadline = Instant::now() + self.inner.options.get_acquire_timeout();
         loop {
             let (conn, generation) = self.checkout().await?;
-            let begun = tokio::select! {
-                biased;
-                begun = Transaction::begin(conn, statement.clone()) => begun,
-                () = generation.aborted() => continue,
-            };
-            let error = match begun {
-                Ok(begun) => return Ok(begun),
-                Err(error) => error,
+            let beginning = Beginning::new(conn, generation.clone(), statement.clone());
+            let error = match beginning.answer().await {
+                None => continue,
+                Some(Ok(begun)) => return Ok(begun),
+                Some(Err(error)) => error,
             };
             if Instant::now() >= deadline || !is_lost(&error) {
                 return Err(error);

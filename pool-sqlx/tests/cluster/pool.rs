@@ -171,3 +171,55 @@ async fn after_connect_runs_on_every_connection_of_every_host() {
     follows(&servers, &pool, 1).await;
     assert_eq!(name(&pool).await, "prepared");
 }
+
+/// sqlx's own pool hands out the connection in the transaction that nobody knows of.
+#[tokio::test]
+async fn a_begin_that_is_dropped_in_flight_is_rolled_back() {
+    let (servers, pool) = start_one(PgPoolOptions::new().max_connections(1)).await;
+    drop(pool.acquire().await.unwrap());
+    let host = servers.proxy(0).unwrap();
+    let each = Duration::from_millis(30);
+    host.delay(each, each);
+    for number in 0..4 {
+        until("its return", async || pool.num_idle() == 1).await;
+        let before = host.turns();
+        let begun = async {
+            match number {
+                0 => pool.begin().await.map(Some),
+                1 => pool.begin_with("BEGIN READ ONLY").await.map(Some),
+                2 => pool.try_begin().await,
+                _ => pool.try_begin_with("BEGIN READ ONLY").await,
+            }
+        };
+        tokio::select! {
+            begun = begun => panic!("{number}: answered already: {begun:?}"),
+            () = until("BEGIN on its way", async || host.turns() > before) => {}
+        }
+        let insert = pool.execute("INSERT INTO t (n) VALUES (1)");
+        soon("the next", insert).await.unwrap();
+        assert_eq!(rows(&servers).await, number + 1);
+        no_open_transactions(&servers).await;
+    }
+}
+
+#[tokio::test]
+async fn begin_dropped_at_every_moment() {
+    let (servers, pool) = start_one(PgPoolOptions::new().max_connections(2)).await;
+    let each = Duration::from_millis(2);
+    servers.proxy(0).unwrap().delay(each, each);
+    for micros in (0..20_000).step_by(400) {
+        let begun = tokio::time::timeout(Duration::from_micros(micros), pool.begin()).await;
+        if let Ok(tx) = begun {
+            tx.unwrap()
+                .execute("INSERT INTO t (n) VALUES (1)")
+                .await
+                .unwrap();
+        }
+    }
+    no_open_transactions(&servers).await;
+    // Whatever was left is no part of the next one's.
+    let mut conn = soon("a connection", pool.acquire()).await.unwrap();
+    conn.execute("INSERT INTO t (n) VALUES (2)").await.unwrap();
+    drop(conn);
+    assert_eq!(rows(&servers).await, 1);
+}

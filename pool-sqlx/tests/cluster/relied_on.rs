@@ -172,25 +172,6 @@ async fn a_dropped_transaction_is_rolled_back() {
 }
 
 #[tokio::test]
-async fn begin_dropped_at_every_moment() {
-    let (servers, pool) = start_one(PgPoolOptions::new().max_connections(2)).await;
-    let each = Duration::from_millis(2);
-    servers.proxy(0).unwrap().delay(each, each);
-    for micros in (0..20_000).step_by(400) {
-        let begun = tokio::time::timeout(Duration::from_micros(micros), pool.begin()).await;
-        if let Ok(tx) = begun {
-            insert(&mut tx.unwrap(), 1).await;
-        }
-    }
-    no_open_transactions(&servers).await;
-    // Whatever was left is no part of the next one's.
-    let mut conn = soon("a connection", pool.acquire()).await.unwrap();
-    insert(&mut conn, 2).await;
-    drop(conn);
-    assert_eq!(rows(&servers).await, 1);
-}
-
-#[tokio::test]
 async fn a_dropped_savepoint_takes_its_own_back_only() {
     let (servers, pool) = start_narrow().await;
     let mut tx = pool.begin().await.unwrap();
