@@ -5,25 +5,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{env, process::Stdio};
+use std::{env, process::Stdio, time::Duration};
 
 use leadpool_testkit::Cluster;
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 mod of_an_application;
 
 #[tokio::test]
 async fn with_servers() {
     let servers = Cluster::builder().standbys(1).start().await.unwrap();
-    let output = Command::new(env::current_exe().unwrap())
+    let mut tests = Command::new(env::current_exe().unwrap());
+    tests
         .args(["--ignored", "of_an_application"])
         .env("DATABASE_URL", servers.host_url(0).unwrap())
         .env("CLUSTER_URL", servers.url())
         .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap();
+        .kill_on_drop(true);
+    let running = timeout(Duration::from_secs(120), tests.output());
+    let output = running.await.unwrap().unwrap();
     let (told, errors) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

@@ -1,12 +1,13 @@
 //! Tests as an application has them.
 
-use std::env;
+use std::{env, time::Duration};
 
 use leadpool_sqlx::{PgPool, PgPoolOptions};
 use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions as SqlxOptions},
 };
+use tokio::time::timeout;
 
 static MIGRATOR: Migrator = sqlx::migrate!("tests/sqlx_test/migrations");
 
@@ -79,12 +80,19 @@ async fn on_all_hosts(_: SqlxOptions, options: PgConnectOptions) -> Result<(), s
         .fetch_one(&pool)
         .await?;
     let reader = pool.reader();
-    let is_replayed = "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn";
-    while !sqlx::query_scalar::<_, bool>(is_replayed)
-        .bind(&position)
-        .fetch_one(&reader)
-        .await?
-    {}
+    // As long as no standby is known, the writer answers, with NULL.
+    let is_replayed = "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::pg_lsn, false)";
+    let replayed = async {
+        loop {
+            let asked = sqlx::query_scalar(is_replayed).bind(&position);
+            match asked.fetch_one(&reader).await {
+                Ok(false) => tokio::task::yield_now().await,
+                ended => return ended,
+            }
+        }
+    };
+    let is_there: bool = timeout(Duration::from_secs(20), replayed).await.unwrap()?;
+    assert!(is_there);
     assert_eq!(items(&reader).await?, ["plums", "a melon"]);
     pool.close().await;
     Ok(())
