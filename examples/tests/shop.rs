@@ -93,7 +93,14 @@ const ORDERS: usize = 60;
 #[tokio::test]
 async fn no_request_fails_while_the_primary_dies() {
     let cluster = Cluster::builder().synchronous(true).start().await.unwrap();
-    let shop = Shop::open(env!("CARGO_BIN_EXE_shop_leadpool"), &cluster.url()).await;
+    let (url, is_asked) = (cluster.url(), cluster.url().contains('?'));
+    let url = format!(
+        "{url}{}token_table=leadpool_token",
+        if is_asked { '&' } else { '?' }
+    );
+    let shop = Shop::open(env!("CARGO_BIN_EXE_shop_leadpool"), &url).await;
+    // The standbys have the tables too.
+    cluster.wait_replayed().await.unwrap();
     let (written, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let customers = join_all((0..8).map(async |customer| {
         let mut ids = BTreeMap::new();
