@@ -26,7 +26,7 @@ impl Pool {
             let mut repeats = Repeats::new(pool.inner().transactions.budget());
             loop {
                 let (mut conn, generation) = pool.checkout().await?;
-                let sending = Sending::new(generation, statement.is_atomic());
+                let sending = Sending::new(generation, statement.is_atomic(), pool.may_run_twice());
                 let mut is_answered = false;
                 let ended = {
                     let mut steps = (&mut *conn).fetch_many(statement.clone());

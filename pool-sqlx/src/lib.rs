@@ -6,6 +6,7 @@ mod driver;
 mod error;
 mod executor;
 mod follow;
+mod handles;
 mod lease;
 mod listener;
 mod login;

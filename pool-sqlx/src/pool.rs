@@ -43,8 +43,10 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Pool {
-    inner: Arc<Inner>,
-    target: Target,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) target: Target,
+    /// Whether its statements may run twice.
+    pub(crate) is_repeatable: bool,
 }
 
 pub(crate) struct Inner {
@@ -102,6 +104,7 @@ impl Pool {
         sub_pools.keep();
         Ok(Self {
             target: config.target(),
+            is_repeatable: false,
             inner: Arc::new(Inner {
                 transactions: Transactions::new(cluster),
                 resolver: Resolver::new(cluster),
@@ -111,34 +114,6 @@ impl Pool {
                 follow: std::sync::OnceLock::new(),
             }),
         })
-    }
-
-    /// The same pool as a handle for what only reads: standbys serve it, by the configured
-    /// strategy, and the writer while there is none.
-    #[must_use]
-    pub fn reader(&self) -> Self {
-        self.targeting(Target::PreferStandby)
-    }
-
-    /// The same pool as a handle that the writer serves.
-    #[must_use]
-    pub fn writer(&self) -> Self {
-        self.targeting(Target::Primary)
-    }
-
-    /// The same pool as a handle that hosts serve which are usable as `target` asks.
-    #[must_use]
-    pub fn targeting(&self, target: Target) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            target,
-        }
-    }
-
-    /// What this handle asks for.
-    #[must_use]
-    pub fn target(&self) -> Target {
-        self.target
     }
 
     /// Takes a connection, waiting for a usable host and for a place, for the acquire timeout at

@@ -21,10 +21,12 @@ const REPEATS: u32 = 5;
 /// One statement on the pool, as far as it has got.
 pub(crate) struct Sending {
     generation: Arc<Generation>,
-    /// Whether its host was the writer when it was sent; a standby can't be written to.
+    /// Whether its host was the writer when it was sent.
     on_writer: bool,
     /// All or nothing: it does not end transactions in its midst.
     is_atomic: bool,
+    /// Whether it does no harm if it runs once more: a standby can't be written to.
+    may_run_twice: bool,
 }
 
 /// What to do after an error: send the statement again, if it has not been sent too often.
@@ -34,11 +36,14 @@ pub(crate) struct Verdict {
 }
 
 impl Sending {
-    pub(crate) fn new(generation: Arc<Generation>, is_atomic: bool) -> Self {
+    /// `is_repeatable` if the application says that it may run twice.
+    pub(crate) fn new(generation: Arc<Generation>, is_atomic: bool, is_repeatable: bool) -> Self {
+        let on_writer = generation.is_writer();
         Self {
-            on_writer: generation.is_writer(),
+            on_writer,
             generation,
             is_atomic,
+            may_run_twice: is_repeatable || !on_writer,
         }
     }
 
@@ -55,7 +60,7 @@ impl Sending {
     /// The host was invalidated while the statement was in flight.
     pub(crate) fn cut_off(&self, is_answered: bool) -> Verdict {
         Verdict {
-            may_repeat: !self.on_writer && !is_answered,
+            may_repeat: self.may_run_twice && !is_answered,
             error: self.interrupted(None),
         }
     }
@@ -68,9 +73,9 @@ impl Sending {
             // What could not be written to its end is not run: the server waits for the rest.
             Disposition::Resolve if is_unwritten => (true, error),
             // No answer.
-            Disposition::Resolve => (!self.on_writer, self.interrupted(Some(error))),
+            Disposition::Resolve => (self.may_run_twice, self.interrupted(Some(error))),
             // The server answered that it is going, so the statement was not committed.
-            Disposition::WaitTopology => (self.is_atomic, error),
+            Disposition::WaitTopology => (self.is_atomic || self.may_run_twice, error),
             // As a standby would answer: one that was the writer a moment ago?
             Disposition::CheckRole if self.is_atomic && self.on_writer => {
                 look(&self.generation, Report::WriteRefused).await;

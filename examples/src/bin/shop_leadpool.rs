@@ -65,7 +65,7 @@ async fn create(
 }
 
 async fn find(State(pool): State<PgPool>, Path(id): Path<i64>) -> Result<Json<Order>, Failure> {
-    let order = pool.run_tx(async |mut tx| one(&mut *tx, id).await).await?;
+    let order = one(&pool.repeatable(), id).await?;
     Ok(Json(order))
 }
 

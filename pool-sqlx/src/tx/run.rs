@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use leadpool::{Replay, Target, adapter::Options};
+use leadpool::{Replay, adapter::Options};
 
 use super::{Tx, attempt::attempt};
 use crate::{
@@ -213,7 +213,7 @@ impl Pool {
     pub fn tx(&self) -> TxBuilder<'_> {
         let mut options = Options::new(self.cluster().config().tx());
         options.target = self.target();
-        if matches!(self.target(), Target::Standby | Target::PreferStandby) {
+        if self.only_reads() {
             options.read_only = Some(true);
         }
         TxBuilder {

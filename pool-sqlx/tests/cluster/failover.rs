@@ -73,6 +73,31 @@ async fn a_statement_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_statement_that_may_run_twice_is_repeated_on_the_writer() {
+    for (moment, written) in [(Moment::BeforeForward, 1), (Moment::AfterForward, 2)] {
+        let (servers, pool) = start_proxied().await;
+        let proxy = servers.proxy(0).unwrap();
+        proxy.cut_at(Trigger::new("INSERT INTO t", moment));
+        let handle = pool.repeatable();
+        let writing = handle.execute("INSERT INTO t (n) VALUES (1)");
+        soon("the write", writing).await.unwrap();
+        assert_eq!(rows(&servers).await, written, "{moment:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_may_run_twice_leaves_a_frozen_primary() {
+    let (servers, pool) = start().await;
+    insert(&pool).await.unwrap();
+    until("its return", async || pool.num_idle() == 1).await;
+    servers.wait_replayed().await.unwrap();
+    servers.freeze(0).await.unwrap();
+    let handle = pool.repeatable();
+    let (port, promoted) = tokio::join!(soon("the read", port(&handle)), servers.failover());
+    assert_eq!(port, port_of(&servers, promoted.unwrap()));
+}
+
+#[tokio::test]
 async fn a_write_that_is_refused_by_who_is_no_writer_any_more_waits_for_one() {
     let (servers, pool) = start().await;
     insert(&pool).await.unwrap();
