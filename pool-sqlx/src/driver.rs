@@ -5,7 +5,7 @@ use std::{
     io, iter,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::Poll,
@@ -46,8 +46,45 @@ const GLANCE: Duration = Duration::from_millis(5);
 
 /// sqlx, one pool a host.
 pub(crate) struct Sqlx {
-    pub(crate) options: PgPoolOptions,
+    options: PgPoolOptions,
     pub(crate) switch: Option<Switch>,
+    /// Those that it has opened. Whoever keeps one keeps its generation from ending.
+    opened: Mutex<Vec<Weak<HostPool>>>,
+}
+
+impl Sqlx {
+    pub(crate) fn new(options: PgPoolOptions, switch: Option<Switch>) -> Self {
+        Self {
+            options,
+            switch,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// A connection of this generation was found to be lost: likely not the only one, and nothing
+    /// tells sqlx of those that are idle. So they are tested, in the background.
+    pub(crate) fn test_idle(&self, generation: &Arc<Generation>) {
+        let of_it = |pool: &Arc<HostPool>| Arc::ptr_eq(&pool.generation, generation);
+        let pool = self
+            .lock_opened()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(of_it);
+        if let Some(pool) = pool {
+            // sqlx asks each that comes back whether it lives, and closes it if not.
+            drop(take_idle(&pool.pool));
+        }
+    }
+
+    fn lock_opened(&self) -> std::sync::MutexGuard<'_, Vec<Weak<HostPool>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All that are idle.
+fn take_idle(pool: &PgPool) -> Vec<PoolConnection<Postgres>> {
+    let most = pool.options().get_max_connections() as usize;
+    iter::from_fn(|| pool.try_acquire()).take(most).collect()
 }
 
 /// The pool of one host.
@@ -178,11 +215,11 @@ struct Refusals {
 }
 
 impl Driver for Sqlx {
-    type Pool = HostPool;
+    type Pool = Arc<HostPool>;
     type Conn = PoolConnection<Postgres>;
     type Error = sqlx::Error;
 
-    fn open(&self, generation: &Arc<Generation>, _: usize) -> HostPool {
+    fn open(&self, generation: &Arc<Generation>, _: usize) -> Arc<HostPool> {
         let refusals = Arc::new(Refusals::default());
         let sockets = self
             .switch
@@ -202,7 +239,7 @@ impl Driver for Sqlx {
                 host,
                 &Login::configured(config, host),
             ));
-        HostPool {
+        let pool = Arc::new(HostPool {
             pool,
             options: self.options.clone(),
             front: tokio::sync::Mutex::default(),
@@ -211,10 +248,15 @@ impl Driver for Sqlx {
             generation: generation.clone(),
             refusals,
             checks_idle: self.options.checks_idle(),
-        }
+        });
+        let mut opened = self.lock_opened();
+        opened.retain(|pool| pool.strong_count() > 0);
+        opened.push(Arc::downgrade(&pool));
+        drop(opened);
+        pool
     }
 
-    fn try_get(pool: &HostPool) -> Option<PoolConnection<Postgres>> {
+    fn try_get(pool: &Arc<HostPool>) -> Option<PoolConnection<Postgres>> {
         // sqlx checks nothing here.
         if pool.checks_idle {
             return None;
@@ -222,7 +264,7 @@ impl Driver for Sqlx {
         pool.pool.try_acquire()
     }
 
-    async fn get(pool: &HostPool) -> Result<PoolConnection<Postgres>, GetError<sqlx::Error>> {
+    async fn get(pool: &Arc<HostPool>) -> Result<PoolConnection<Postgres>, GetError<sqlx::Error>> {
         let waiting = Waiting::new(&pool.waiting);
         pool.while_open(async {
             let mut waiting = Some(waiting);
@@ -259,16 +301,14 @@ impl Driver for Sqlx {
         .await
     }
 
-    async fn add(pool: &HostPool) -> Result<(), GetError<sqlx::Error>> {
+    async fn add(pool: &Arc<HostPool>) -> Result<(), GetError<sqlx::Error>> {
         let adding = async {
             let _admitted = pool.generation.admission().await;
             pool.log_in().await?;
             let mut acquiring = pin!(pool.pool.acquire());
             let first = {
                 // What is idle is held for the blink of an eye, so that sqlx opens another.
-                let idle = iter::from_fn(|| pool.pool.try_acquire());
-                let most = pool.pool.options().get_max_connections() as usize;
-                let idle: Vec<_> = idle.take(most).collect();
+                let idle = take_idle(&pool.pool);
                 let first = poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
                 drop(idle);
                 first
@@ -281,7 +321,7 @@ impl Driver for Sqlx {
         pool.while_open(adding).await.map(drop)
     }
 
-    fn close(pool: &HostPool) {
+    fn close(pool: &Arc<HostPool>) {
         // What is idle goes now: closing alone would keep it while something is checked out.
         while let Some(conn) = pool.pool.try_acquire() {
             drop(conn.detach());
@@ -295,7 +335,7 @@ impl Driver for Sqlx {
     }
 
     /// sqlx can't: all sub-pools have one size.
-    fn grow(_: &HostPool, _: usize) {}
+    fn grow(_: &Arc<HostPool>, _: usize) {}
 
     /// sqlx ends lives by itself.
     fn stamp(_: &PoolConnection<Postgres>) -> Option<Stamp> {
@@ -303,9 +343,9 @@ impl Driver for Sqlx {
     }
 
     /// sqlx ends lives by itself.
-    fn retain(_: &HostPool, _: &mut dyn FnMut(Stamp) -> bool) {}
+    fn retain(_: &Arc<HostPool>, _: &mut dyn FnMut(Stamp) -> bool) {}
 
-    fn counts(pool: &HostPool) -> PoolCounts {
+    fn counts(pool: &Arc<HostPool>) -> PoolCounts {
         let mut counts = PoolCounts::default();
         counts.max_size = pool.pool.options().get_max_connections() as usize;
         counts.size = pool.pool.size() as usize;

@@ -26,7 +26,7 @@ impl Pool {
             let mut repeats = Repeats::new(pool.inner().transactions.budget());
             loop {
                 let (mut conn, generation) = pool.checkout().await?;
-                let sending = Sending::new(generation, statement.is_atomic(), pool.may_run_twice());
+                let sending = Sending::new(generation.clone(), statement.is_atomic(), pool.may_run_twice());
                 let mut is_answered = false;
                 let ended = {
                     let mut steps = (&mut *conn).fetch_many(statement.clone());
@@ -54,6 +54,7 @@ impl Pool {
                     Ok(Some(error)) => {
                         if is_lost(&error) {
                             drop(conn.detach());
+                            pool.inner().sub_pools.driver().test_idle(&generation);
                         }
                         sending.failed(error, is_answered).await
                     }
@@ -86,6 +87,7 @@ impl Pool {
             match asked {
                 Some(Err(error)) if is_lost(&error) => {
                     drop(conn.detach());
+                    self.inner().sub_pools.driver().test_idle(&generation);
                     if !repeats.may_repeat() {
                         return Err(error);
                     }

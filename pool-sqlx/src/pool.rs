@@ -96,10 +96,7 @@ impl Pool {
         let options = options.completed(config);
         let size = options.get_max_connections() as usize;
         let limits = options.limits(config);
-        let driver = Sqlx {
-            options: options.clone(),
-            switch,
-        };
+        let driver = Sqlx::new(options.clone(), switch);
         let sub_pools = SubPools::with_limits(cluster, driver, size, size, limits);
         sub_pools.keep();
         Ok(Self {
@@ -431,7 +428,11 @@ impl Pool {
                 Some(Ok(begun)) => return Ok(begun),
                 Some(Err(error)) => error,
             };
-            if Instant::now() >= deadline || !is_lost(&error) {
+            if !is_lost(&error) {
+                return Err(error);
+            }
+            self.inner.sub_pools.driver().test_idle(&generation);
+            if Instant::now() >= deadline {
                 return Err(error);
             }
             look(&generation, Report::ConnectionLost).await;

@@ -33,6 +33,9 @@ where
     // By sqlx's own way, so that it knows the depth for savepoints.
     let begun = attempt.watch(Manager::begin(&mut lease, Some(sql))).await?;
     if let Err(error) = begun {
+        if is_lost(&error) {
+            pool.sub_pools.driver().test_idle(attempt.generation());
+        }
         return Err(attempt.failure(into_pool(error)));
     }
     attempt.generation().heard();

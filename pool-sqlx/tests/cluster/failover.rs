@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leadpool_sqlx::{Error, PgPoolOptions, Pool, leadpool};
 
-use leadpool_testkit::{Moment, Trigger};
+use leadpool_testkit::{Cluster as Servers, Moment, Trigger};
 use sqlx::Executor as _;
 
 use crate::support::*;
@@ -269,4 +269,51 @@ async fn a_stale_primary_gets_no_statements() {
     follows(&servers, &pool, 1).await;
     insert(&pool).await.unwrap();
     assert_eq!(port(&pool).await, port_of(&servers, 1));
+}
+
+/// Makes the pool open all connections that it may, and lets the server close them while idle.
+async fn close_all_idle(servers: &Servers, pool: &Pool) {
+    let mut conns = Vec::new();
+    let mut pids = Vec::new();
+    for _ in 0..pool.options().get_max_connections() {
+        let mut conn = soon("a connection", pool.acquire()).await.unwrap();
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *conn);
+        pids.push(pid.await.unwrap());
+        conns.push(conn);
+    }
+    let opened = conns.len();
+    drop(conns);
+    until("their return", async || pool.num_idle() == opened).await;
+    let pids: Vec<i32> = pids;
+    let admin = servers.connect(0).await.unwrap();
+    let sql = "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid";
+    admin.execute(sql, &[&pids]).await.unwrap();
+    until("their end", async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
+        admin
+            .query_one(sql, &[&pids])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_dead_idle_connections_than_repeats_fail_nothing() {
+    let (servers, pool) = start().await;
+    close_all_idle(&servers, &pool).await;
+    soon("a statement", insert(&pool)).await.unwrap();
+    close_all_idle(&servers, &pool).await;
+    let asking = pool.prepare(sqlx::SqlStr::from_static("SELECT 1"));
+    soon("a question", asking).await.unwrap();
+    close_all_idle(&servers, &pool).await;
+    let writing = pool.run_tx(|mut tx| async move {
+        sqlx::query("INSERT INTO t (n) VALUES (2)")
+            .execute(&mut *tx)
+            .await
+    });
+    soon("a transaction", writing).await.unwrap();
+    assert_eq!(rows(&servers).await, 2);
 }
