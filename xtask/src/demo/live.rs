@@ -8,7 +8,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::workload::Book;
+use super::book::Book;
 
 /// Prints to standard error: one line that changes on a terminal, else one line a stage.
 pub(super) struct Live {

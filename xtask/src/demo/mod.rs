@@ -1,9 +1,12 @@
 //! `cargo xtask demo`: an application that goes on working while its primary is lost.
 
+mod book;
 mod fault;
 mod live;
+mod native;
 mod observer;
 mod report;
+mod sqlx;
 mod stack;
 mod workload;
 
@@ -20,12 +23,24 @@ use self::{
     live::Live,
     report::{FaultReport, Report},
     stack::{Kind, Stack},
-    workload::{Leadpool, Plain, Workload},
+    workload::{App, Workload},
 };
 use crate::{Replication, Result, block_on, postgres};
 
+/// What the application speaks to the servers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Driver {
+    /// tokio-postgres: leadpool, compared with deadpool-postgres.
+    Native,
+    /// sqlx: leadpool-sqlx, compared with `sqlx::PgPool`.
+    Sqlx,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What the application speaks to the servers with.
+    #[arg(long, value_enum, default_value = "native")]
+    driver: Driver,
     /// What to play on.
     #[arg(long, value_enum, default_value = "plain")]
     stack: Kind,
@@ -53,7 +68,7 @@ pub(crate) struct Args {
     /// Print one JSON object as the last line.
     #[arg(long)]
     json: bool,
-    /// Run the same on a plain deadpool-postgres pool, and show both side by side.
+    /// Run the same on the driver's plain pool, and show both side by side.
     #[arg(long)]
     compare: bool,
 }
@@ -73,11 +88,16 @@ impl Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let install = postgres::find_or_install()?;
-    block_on(play_all(&args, &install))
+    block_on(async {
+        match args.driver {
+            Driver::Native => play_all::<native::Leadpool, native::Plain>(&args, &install).await,
+            Driver::Sqlx => play_all::<sqlx::Leadpool, sqlx::Plain>(&args, &install).await,
+        }
+    })
 }
 
-async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {
-    let ours = play::<Leadpool>(args, install).await?;
+async fn play_all<Ours: App, Plain: App>(args: &Args, install: &PgInstall) -> Result<()> {
+    let ours = play::<Ours>(args, install).await?;
     let plain = match args.compare {
         true => Some(play::<Plain>(args, install).await?),
         false => None,
@@ -90,8 +110,8 @@ async fn play_all(args: &Args, install: &PgInstall) -> Result<()> {
 }
 
 /// The whole play on one kind of pool, from an empty cluster to the count at the end.
-async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
-    let live = Live::new(W::NAME);
+async fn play<A: App>(args: &Args, install: &PgInstall) -> Result<Report> {
+    let live = Live::new(A::NAME);
     live.stage(&Stack::describe(args.stack, args.replication));
     let servers = Arc::new(Stack::start(args.stack, install, args.replication).await?);
     let client = servers.connect(servers.primary().await?).await?;
@@ -104,7 +124,8 @@ async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
     drop(client);
 
     let hold = Duration::from_secs(args.hold_seconds);
-    let workload = W::start(&servers, args.workers, args.readers, args.seed).await?;
+    let app = A::connect(&servers).await?;
+    let workload = Workload::start(app, args.workers, args.readers, args.seed);
     let book = workload.book();
     live.watch(book.clone());
     let mut faults = Vec::new();
@@ -138,7 +159,7 @@ async fn play<W: Workload>(args: &Args, install: &PgInstall) -> Result<Report> {
     let begun = Instant::now();
     workload.stop().await;
     live.end();
-    Report::count(W::NAME, &servers, &book, faults, begun.elapsed()).await
+    Report::count(A::NAME, &servers, &book, faults, begun.elapsed()).await
 }
 
 impl Fault {

@@ -5,9 +5,9 @@ use std::{collections::HashMap, fmt::Write as _, sync::atomic::Ordering, time::D
 use serde::Serialize;
 
 use super::{
+    book::{Book, Seen},
     fault::{Fault, Observed},
     stack::Stack,
-    workload::{Book, Seen},
 };
 use crate::Result;
 

@@ -84,6 +84,14 @@ impl Stack {
         }
     }
 
+    /// One host alone.
+    pub(super) fn host_url(&self, host: usize) -> Result<String> {
+        Ok(match self {
+            Self::Plain(servers) => servers.host_url(host)?,
+            Self::Patroni(servers) => servers.host_url(host)?,
+        })
+    }
+
     pub(super) async fn connect(&self, host: usize) -> Result<Client> {
         Ok(match self {
             Self::Plain(servers) => servers.connect(host).await?,

@@ -42,10 +42,10 @@ pub(super) async fn count(
     let pages = std::mem::take(&mut *book.pages());
     let mut later = HashMap::new();
     for (id, told) in &pages.told {
-        if let Told::Unknown(Some(evidence), _) = told {
-            if let Ok(outcome) = pool.resolve(evidence, PATIENCE).await {
-                later.insert(*id, outcome);
-            }
+        if let Told::Unknown(Some(evidence), _) = told
+            && let Ok(outcome) = pool.resolve(evidence, PATIENCE).await
+        {
+            later.insert(*id, outcome);
         }
     }
     let truth = Truth::read(servers, is_synchronous).await?;

@@ -159,7 +159,7 @@ async fn empty(pool: &Pool) {
 
 /// The end of a pool, one way or the other.
 pub(super) async fn end(number: u64, pool: Pool) {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         pool.close(Duration::from_secs(2)).await;
     }
     drop(pool);
