@@ -13,6 +13,9 @@ const EACH: u32 = 500;
 /// What a rival does in its turn: the same, so often.
 pub type Turn<'a> = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + 'a>> + 'a>;
 
+/// A turn that says itself how long it took: without what it has to put in order afterwards.
+pub type TimedTurn<'a> = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = Duration> + 'a>> + 'a>;
+
 /// Measures all of them in turns, so that what else the machine does meets all: what is left is the
 /// difference. Prints the median time of each, and the median of its ratios to the first.
 ///
@@ -37,13 +40,48 @@ pub async fn in_turns(what: &str, rivals: Vec<(&str, Turn<'_>)>) {
             times.push(begun.elapsed());
         }
     }
-    for (of_rival, (name, _)) in times.iter().zip(&rivals) {
+    print(what, rivals.iter().map(|(name, _)| *name), &times, EACH);
+}
+
+/// The same for what takes longer or needs to be put in order between the turns: so many turns, in
+/// each of which it is done `each` times. One turn before them is not counted.
+///
+/// ```
+/// use std::time::Duration;
+/// use leadpool_benches::in_timed_turns;
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// in_timed_turns(
+///     "rest",
+///     10,
+///     1,
+///     &[("a while", Box::new(|_| Box::pin(async { Duration::from_secs(1) })))],
+/// )
+/// .await;
+/// # });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub async fn in_timed_turns(what: &str, turns: usize, each: u32, rivals: &[(&str, TimedTurn<'_>)]) {
+    let mut times = vec![Vec::with_capacity(turns); rivals.len()];
+    for turn_number in 0..=turns {
+        for (times, (_, turn)) in times.iter_mut().zip(rivals) {
+            let took = turn(each).await;
+            if turn_number > 0 {
+                times.push(took);
+            }
+        }
+    }
+    print(what, rivals.iter().map(|(name, _)| *name), &times, each);
+}
+
+fn print<'a>(what: &str, names: impl Iterator<Item = &'a str>, times: &[Vec<Duration>], each: u32) {
+    for (of_rival, name) in times.iter().zip(names) {
         let ratios = of_rival
             .iter()
             .zip(&times[0])
             .map(|(own, first)| own.as_secs_f64() / first.as_secs_f64());
         let nanoseconds =
-            median(of_rival.iter().map(Duration::as_secs_f64)) * 1e9 / f64::from(EACH);
+            median(of_rival.iter().map(Duration::as_secs_f64)) * 1e9 / f64::from(each);
         let ratio = median(ratios);
         println!("{what} in turns, median: {name} {nanoseconds:.1} ns, {ratio:.3} times the first");
     }
