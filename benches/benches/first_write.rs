@@ -7,10 +7,13 @@
 use std::time::{Duration, Instant};
 
 use leadpool::{Pool, Target, config::ConfigBuilder};
+use leadpool_benches::is_bench;
 use leadpool_testkit::Cluster as Servers;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 const ROUNDS: usize = 11;
+const DELAYS: [u64; 2] = [0, 5];
+const WAITING: [usize; 2] = [1, 16];
 
 type Change = fn(ConfigBuilder) -> ConfigBuilder;
 
@@ -105,11 +108,15 @@ fn median(values: &mut [f64]) -> f64 {
 fn main() {
     let runtime = Runtime::new().unwrap();
     println!("delay waiting variant: first write, last of those who waited, 8 at once later (ms)");
-    for delay in [0, 5] {
-        for waiting in [1, 16] {
+    let (rounds, delays, waiting) = match is_bench() {
+        true => (ROUNDS, &DELAYS[..], &WAITING[..]),
+        false => (1, &DELAYS[..1], &WAITING[..1]),
+    };
+    for &delay in delays {
+        for &waiting in waiting {
             let mut all: Vec<Measured> = VARIANTS.iter().map(|_| Measured::default()).collect();
             // By turns, so that what else goes on on the machine meets all of them.
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 for ((_, change), measured) in VARIANTS.iter().zip(&mut all) {
                     let delay = Duration::from_millis(delay);
                     runtime.block_on(failover(*change, waiting, delay, measured));

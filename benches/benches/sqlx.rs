@@ -175,8 +175,6 @@ async fn run_tx(pool: &leadpool_sqlx::Pool, evidence: bool) -> Result<(), leadpo
 }
 
 fn by_turns(_: &mut Criterion) {
-    // A test only looks whether it runs.
-    let is_bench = std::env::args().any(|argument| argument == "--bench");
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let rivals = Rivals::start().await;
@@ -190,7 +188,6 @@ fn by_turns(_: &mut Criterion) {
             let tested = kind.remove(1);
             let with_ping = vec![rivals.first(what), tested];
             for (delay, turns) in [(0, 1_000), (500, 100), (2_000, 100)] {
-                let turns = if is_bench { turns } else { 1 };
                 let delay = Duration::from_micros(delay);
                 rivals.delay(delay);
                 let what = format!("{what}, {delay:?} each way,");

@@ -7,7 +7,7 @@ use leadpool_testkit::Cluster as Servers;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio_postgres::NoTls;
 
-pub use self::turns::{TimedTurn, Turn, in_timed_turns, in_turns};
+pub use self::turns::{TimedTurn, Turn, in_timed_turns, in_turns, is_bench};
 
 /// A running cluster and a pool of each kind on its primary.
 #[derive(Debug)]

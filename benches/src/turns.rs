@@ -10,6 +10,12 @@ const TURNS: usize = 2_000;
 /// How often it does in one turn what is measured.
 const EACH: u32 = 500;
 
+/// Whether it is measured: run as a test, a bench only looks whether it works.
+#[must_use]
+pub fn is_bench() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
+}
+
 /// What a rival does in its turn: the same, so often.
 pub type Turn<'a> = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + 'a>> + 'a>;
 
@@ -32,8 +38,9 @@ pub type TimedTurn<'a> = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = Duration
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn in_turns(what: &str, rivals: Vec<(&str, Turn<'_>)>) {
-    let mut times = vec![Vec::with_capacity(TURNS); rivals.len()];
-    for _ in 0..TURNS {
+    let turns = if is_bench() { TURNS } else { 1 };
+    let mut times = vec![Vec::with_capacity(turns); rivals.len()];
+    for _ in 0..turns {
         for (times, (_, turn)) in times.iter_mut().zip(&rivals) {
             let begun = Instant::now();
             turn(EACH).await;
@@ -44,7 +51,8 @@ pub async fn in_turns(what: &str, rivals: Vec<(&str, Turn<'_>)>) {
 }
 
 /// The same for what takes longer or needs to be put in order between the turns: so many turns, in
-/// each of which it is done `each` times. One turn before them is not counted.
+/// each of which it is done `each` times. Every other time they have their turns in reverse, so
+/// that none always comes behind the same. One turn before them is not counted.
 ///
 /// ```
 /// use std::time::Duration;
@@ -62,14 +70,17 @@ pub async fn in_turns(what: &str, rivals: Vec<(&str, Turn<'_>)>) {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn in_timed_turns(what: &str, turns: usize, each: u32, rivals: &[(&str, TimedTurn<'_>)]) {
+    let turns = if is_bench() { turns } else { 1 };
     let mut times = vec![Vec::with_capacity(turns); rivals.len()];
-    for turn_number in 0..=turns {
-        for (times, (_, turn)) in times.iter_mut().zip(rivals) {
-            let took = turn(each).await;
-            if turn_number > 0 {
-                times.push(took);
+    let mut order: Vec<usize> = (0..rivals.len()).collect();
+    for number in 0..=turns {
+        for rival in &order {
+            let took = (rivals[*rival].1)(each).await;
+            if number > 0 {
+                times[*rival].push(took);
             }
         }
+        order.reverse();
     }
     print(what, rivals.iter().map(|(name, _)| *name), &times, each);
 }
