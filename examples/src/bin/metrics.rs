@@ -29,6 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .map_or(Ok(u32::MAX), |changes| changes.parse())?;
     loop {
+        let writer = pool.cluster().topology().writer.clone();
         let answer: i32 = pool
             .run_tx(|tx| async move { Ok(tx.query_one("SELECT 42", &[]).await?.get(0)) })
             .await?;
@@ -44,7 +45,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         left -= 1;
         loop {
             match events.next().await {
-                Some(Event::WriterChanged { to: Some(_), .. }) => break,
+                // The first one may tell of the writer that is there already.
+                Some(Event::WriterChanged { to, .. }) if to.is_some() && to != writer => break,
                 Some(_) => {}
                 None => return Ok(()),
             }

@@ -166,7 +166,8 @@ impl Cluster {
         &self.inner.config
     }
 
-    /// The events from now on.
+    /// The events from now on. The [topology](Self::topology) is published before the events that
+    /// tell of it, so the first of them may tell of what it shows already.
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(match self.inner.events.upgrade() {
