@@ -12,7 +12,6 @@ use leadpool_testkit::Cluster as Servers;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 const ROUNDS: usize = 11;
-const DELAYS: [u64; 2] = [0, 5];
 const WAITING: [usize; 2] = [1, 16];
 
 type Change = fn(ConfigBuilder) -> ConfigBuilder;
@@ -54,17 +53,14 @@ async fn all(pool: &Pool, writers: usize) -> Vec<Instant> {
     ended
 }
 
-async fn failover(change: Change, waiting: usize, delay: Duration, measured: &mut Measured) {
-    let servers = Servers::builder().proxies(true).start().await.unwrap();
+async fn failover(change: Change, waiting: usize, measured: &mut Measured) {
+    let servers = Servers::start().await.unwrap();
     let admin = servers.connect(0).await.unwrap();
     admin
         .batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, n bigint)")
         .await
         .unwrap();
-    for host in 0..3 {
-        servers.proxy(host).unwrap().delay(delay, delay);
-    }
-    let pool = Pool::builder(&servers.proxied_url())
+    let pool = Pool::builder(&servers.url())
         .configure(change)
         .build()
         .await
@@ -107,29 +103,26 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn main() {
     let runtime = Runtime::new().unwrap();
-    println!("delay waiting variant: first write, last of those who waited, 8 at once later (ms)");
-    let (rounds, delays, waiting) = match is_bench() {
-        true => (ROUNDS, &DELAYS[..], &WAITING[..]),
-        false => (1, &DELAYS[..1], &WAITING[..1]),
+    println!("waiting, variant: first write, last of those who waited, 8 at once later (ms)");
+    let (rounds, waiting) = match is_bench() {
+        true => (ROUNDS, &WAITING[..]),
+        false => (1, &WAITING[..1]),
     };
-    for &delay in delays {
-        for &waiting in waiting {
-            let mut all: Vec<Measured> = VARIANTS.iter().map(|_| Measured::default()).collect();
-            // By turns, so that what else goes on on the machine meets all of them.
-            for _ in 0..rounds {
-                for ((_, change), measured) in VARIANTS.iter().zip(&mut all) {
-                    let delay = Duration::from_millis(delay);
-                    runtime.block_on(failover(*change, waiting, delay, measured));
-                }
+    for &waiting in waiting {
+        let mut all: Vec<Measured> = VARIANTS.iter().map(|_| Measured::default()).collect();
+        // By turns, so that what else goes on on the machine meets all of them.
+        for _ in 0..rounds {
+            for ((_, change), measured) in VARIANTS.iter().zip(&mut all) {
+                runtime.block_on(failover(*change, waiting, measured));
             }
-            for ((name, _), measured) in VARIANTS.iter().zip(&mut all) {
-                println!(
-                    "{delay} ms {waiting:2} {name:22}: {:6.1} {:6.1} {:6.1}",
-                    median(&mut measured.first),
-                    median(&mut measured.last),
-                    median(&mut measured.burst)
-                );
-            }
+        }
+        for ((name, _), measured) in VARIANTS.iter().zip(&mut all) {
+            println!(
+                "{waiting:2} {name:22}: {:6.1} {:6.1} {:6.1}",
+                median(&mut measured.first),
+                median(&mut measured.last),
+                median(&mut measured.burst)
+            );
         }
     }
 }

@@ -27,7 +27,7 @@ struct Rivals {
     bare: PgPool,
     /// As sqlx makes it: each checkout asks the server first.
     default: PgPool,
-    servers: Servers,
+    _servers: Servers,
 }
 
 /// Does something so often and measures it; then waits until all connections are idle again.
@@ -69,8 +69,9 @@ macro_rules! open {
 }
 
 impl Rivals {
-    async fn start() -> Self {
-        let builder = Servers::builder().standbys(0).proxies(true);
+    /// On a network with this delay each way.
+    async fn start(delay: Duration) -> Self {
+        let builder = Servers::builder().standbys(0).proxies(!delay.is_zero());
         let servers = builder.start().await.unwrap();
         let admin = servers.connect(0).await.unwrap();
         // What a transaction waits for is the disk: it would hide what is measured here.
@@ -86,7 +87,13 @@ impl Rivals {
             .batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY, n bigint)")
             .await
             .unwrap();
-        let url = servers.proxied_url();
+        let url = match servers.proxy(0) {
+            Ok(proxy) => {
+                proxy.delay(delay, delay);
+                servers.proxied_url()
+            }
+            Err(_) => servers.url(),
+        };
         let options = PgPoolOptions::new().max_connections(EACH);
         let rivals = Self {
             leadpool: leadpool_sqlx::PgPoolOptions::new()
@@ -100,16 +107,12 @@ impl Rivals {
                 .connect(&url)
                 .await
                 .unwrap(),
-            servers,
+            _servers: servers,
         };
         open!(rivals.leadpool);
         open!(rivals.default);
         open!(rivals.bare);
         rivals
-    }
-
-    fn delay(&self, delay: Duration) {
-        self.servers.proxy(0).unwrap().delay(delay, delay);
     }
 
     /// The first rival of a kind, once more.
@@ -177,22 +180,21 @@ async fn run_tx(pool: &leadpool_sqlx::Pool, evidence: bool) -> Result<(), leadpo
 fn by_turns(_: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
-        let rivals = Rivals::start().await;
-        let kinds = [
-            ("checkout", rivals.checkouts()),
-            ("SELECT 1", rivals.statements()),
-            ("transaction", rivals.transactions()),
-        ];
-        for (what, mut kind) in kinds {
-            // Apart: whose turn came behind its long one would find everything cold.
-            let tested = kind.remove(1);
-            let with_ping = vec![rivals.first(what), tested];
-            for (delay, turns) in [(0, 1_000), (500, 100), (2_000, 100)] {
-                let delay = Duration::from_micros(delay);
-                rivals.delay(delay);
+        for (delay, turns) in [(0, 1_000), (500, 50), (2_000, 50)] {
+            let delay = Duration::from_micros(delay);
+            let rivals = Rivals::start(delay).await;
+            let kinds = [
+                ("checkout", rivals.checkouts()),
+                ("SELECT 1", rivals.statements()),
+                ("transaction", rivals.transactions()),
+            ];
+            for (what, mut kind) in kinds {
+                // Apart: whose turn came behind its long one would find everything cold.
+                let tested = kind.remove(1);
+                let with_test = vec![rivals.first(what), tested];
                 let what = format!("{what}, {delay:?} each way,");
                 in_timed_turns(&what, turns, EACH, &kind).await;
-                in_timed_turns(&what, turns.div_ceil(5), EACH, &with_ping).await;
+                in_timed_turns(&what, turns.div_ceil(5), EACH, &with_test).await;
             }
         }
     });
@@ -201,7 +203,7 @@ fn by_turns(_: &mut Criterion) {
 /// Without delay.
 fn one_by_one(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let rivals = runtime.block_on(Rivals::start());
+    let rivals = runtime.block_on(Rivals::start(Duration::ZERO));
     let kinds = [
         ("sqlx_checkout", rivals.checkouts()),
         ("sqlx_select_1", rivals.statements()),
