@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
+use futures_util::StreamExt as _;
 use leadpool_testkit::{Cluster, Moment, Trigger};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 async fn cluster() -> Cluster {
     let builder = Cluster::builder().standbys(0).proxies(true);
@@ -204,6 +208,26 @@ async fn cuts_around_a_message() {
                 .await
                 .unwrap();
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_comes_behind_the_tag() {
+    local(async {
+        let cluster = cluster().await;
+        let proxy = cluster.proxy(0).unwrap();
+        let client = through(&cluster).await.unwrap();
+        proxy.cut_at(Trigger::new("INSERT INTO t", Moment::ShutdownInAnswer));
+        let insert = "INSERT INTO t VALUES (1)";
+        let answers = client.simple_query_raw(insert).await.unwrap();
+        let mut answers = pin!(answers);
+        let tag = answers.next().await.unwrap().unwrap();
+        assert!(matches!(tag, SimpleQueryMessage::CommandComplete(1)));
+        let error = answers.next().await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN));
+        assert_eq!(rows(&cluster).await, 1);
+        assert!(client.simple_query("SELECT 1").await.is_err());
     })
     .await;
 }

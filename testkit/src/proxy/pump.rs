@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Shared,
-    trigger::{Messages, Moment},
+    trigger::{Messages, Moment, shutdown},
 };
 
 #[derive(Clone, Copy)]
@@ -62,13 +62,14 @@ async fn one(
     let (queue, mut queued) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let reading = async move {
         let mut messages = Messages::default();
+        let mut answers = Messages::of_session();
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = match from.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => count,
             };
-            let bytes = &buffer[..count];
+            let mut bytes = buffer[..count].to_vec();
             let mut last = false;
             let was_asking = asking.swap(matches!(way, Way::ToServer), Ordering::Relaxed);
             let delay = match way {
@@ -76,7 +77,7 @@ async fn one(
                     if !was_asking {
                         shared.turned();
                     }
-                    messages.push(bytes);
+                    messages.push(&bytes);
                     while let Some(message) = messages.next() {
                         let Some(moment) = shared.triggered(&message) else {
                             continue;
@@ -87,20 +88,25 @@ async fn one(
                                 return;
                             }
                             Moment::AfterForward | Moment::SilentAfter => last = true,
-                            Moment::BeforeAnswer => {}
+                            Moment::BeforeAnswer | Moment::ShutdownInAnswer => {}
                         }
                     }
                     shared.mode.borrow().to_server
                 }
                 Way::ToClient => {
                     let end = *end.lock().unwrap_or_else(PoisonError::into_inner);
-                    if end == Some(Moment::BeforeAnswer) {
-                        return;
+                    match end {
+                        Some(Moment::BeforeAnswer) => return,
+                        Some(Moment::ShutdownInAnswer) => {
+                            answers.push(&bytes);
+                            (bytes, last) = up_to_the_end(&mut answers);
+                        }
+                        _ => {}
                     }
                     shared.mode.borrow().to_client
                 }
             };
-            let sent = queue.send((Instant::now() + delay, bytes.to_vec()));
+            let sent = queue.send((Instant::now() + delay, bytes));
             if last || sent.is_err() {
                 return;
             }
@@ -121,4 +127,17 @@ async fn one(
     };
     // The reader ends first when a side closes; what is queued still leaves.
     tokio::join!(reading, writing);
+}
+
+/// The answer so far, with a shutdown in place of its end; whether that has come.
+fn up_to_the_end(answers: &mut Messages) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    while let Some(message) = answers.next() {
+        if message.first() == Some(&b'Z') {
+            bytes.extend(shutdown());
+            return (bytes, true);
+        }
+        bytes.extend(message);
+    }
+    (bytes, false)
 }

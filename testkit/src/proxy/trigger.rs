@@ -18,6 +18,10 @@ pub enum Moment {
     AfterForward,
     /// The server has answered; the answer never reaches the client.
     BeforeAnswer,
+    /// The server has answered, and the client is told so; but where the end of the answer should
+    /// be (ReadyForQuery) the server says that it shuts down (FATAL, 57P01), and the connection
+    /// ends. So a `COMMIT` has its tag, and an error behind it. Nothing else may be under way.
+    ShutdownInAnswer,
     /// The message never reaches the server, and the client's connection ends. The server's stays
     /// open, as after a partition that the server has not noticed.
     Stranded,
@@ -67,7 +71,7 @@ impl Trigger {
     }
 }
 
-/// Cuts a client's stream into messages.
+/// Cuts a client's stream into messages, or a server's from the first answer on.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     buffer: Vec<u8>,
@@ -75,6 +79,14 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    /// Of a session that has begun.
+    pub(super) fn of_session() -> Self {
+        Self {
+            buffer: Vec::new(),
+            started: true,
+        }
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -99,6 +111,17 @@ impl Messages {
         }
         Some(message)
     }
+}
+
+/// What a server says when it is shut down
+/// ([PostgreSQL documentation, section 55.8](https://www.postgresql.org/docs/current/protocol-error-fields.html)).
+pub(super) fn shutdown() -> Vec<u8> {
+    let fields = b"SFATAL\0VFATAL\0C57P01\0\
+                   Mterminating connection due to administrator command\0\0";
+    let mut message = vec![b'E'];
+    message.extend((u32::try_from(fields.len()).unwrap_or_default() + 4).to_be_bytes());
+    message.extend(fields);
+    message
 }
 
 #[cfg(test)]
