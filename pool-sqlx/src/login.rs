@@ -82,7 +82,7 @@ pub(crate) fn check(config: &Config, owns_cluster: bool) -> Result<(), sqlx::Err
         let text = format!("`{what}`: {why}");
         Err(sqlx::Error::Configuration(text.into()))
     };
-    if let Some(demand) = demands(config).first() {
+    if let Some((demand, _)) = demands(config).first() {
         return refused(
             demand,
             "sqlx can't keep to it: leave it out, or use leadpool::Pool",

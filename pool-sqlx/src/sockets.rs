@@ -1,48 +1,23 @@
 //! The switch for sockets that sqlx keeps to itself.
 //!
-//! sqlx gives nobody its sockets, and sets neither keepalives nor a user timeout. On Linux a
-//! process finds its sockets itself: it lists its own descriptors, duplicates each (so that it
-//! can't become another one meanwhile), and compares their ends with what the server said of the
-//! connection.
+//! sqlx gives nobody its sockets, and sets neither keepalives nor a user timeout. On Linux they are
+//! [found](Socket) all the same, by what the server says of the connection. No duplicate is kept:
+//! it would keep the connection open.
 
 use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use leadpool::adapter::{Generation, Login};
+use leadpool::adapter::{Generation, Login, Socket};
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, spawn_blocking},
 };
 
-#[cfg(target_os = "linux")]
-mod linux;
-#[cfg(target_os = "linux")]
-use linux as system;
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
-#[cfg(not(target_os = "linux"))]
-use elsewhere as system;
-
 /// Both ends of a TCP connection, which no other one has at the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Ends {
-    local: SocketAddr,
-    peer: SocketAddr,
-}
-
-/// What the kernel is told of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Tuning {
-    keepalives: bool,
-    idle: Duration,
-    interval: Option<Duration>,
-    retries: Option<u32>,
-    user_timeout: Option<Duration>,
-}
+type Ends = (SocketAddr, SocketAddr);
 
 /// Shuts down the sockets of generations that are aborted. One task, which ends with it.
 pub(crate) struct Switch {
@@ -53,7 +28,7 @@ pub(crate) struct Switch {
 /// The sockets of one generation.
 pub(crate) struct Sockets {
     host_port: u16,
-    tuning: Tuning,
+    login: Login,
     known: Mutex<HashSet<Ends>>,
 }
 
@@ -62,7 +37,8 @@ impl Switch {
     ///
     /// The system has no such thing, or does not allow it.
     pub(crate) fn new() -> Result<Self, String> {
-        system::check()?;
+        Socket::check()
+            .map_err(|why| format!("the socket switch: {why}; leave `socket_switch` off"))?;
         let (aborted, mut inbox) = mpsc::unbounded_channel::<Arc<Sockets>>();
         #[expect(
             clippy::disallowed_methods,
@@ -73,7 +49,7 @@ impl Switch {
                 let known = std::mem::take(&mut *sockets.lock());
                 if !known.is_empty() {
                     // A panic in it is the runtime's end; nothing depends on its answer.
-                    drop(spawn_blocking(move || system::shut(&known)).await);
+                    drop(spawn_blocking(move || shut(&known)).await);
                 }
             }
         });
@@ -82,17 +58,9 @@ impl Switch {
 
     /// For the connections of a generation: they are shut down when it is aborted.
     pub(crate) fn sockets(&self, generation: &Generation) -> Arc<Sockets> {
-        let login = Login::configured(generation.config(), generation.host());
-        let login = login.driver();
         let sockets = Arc::new(Sockets {
             host_port: generation.host().port(),
-            tuning: Tuning {
-                keepalives: login.get_keepalives(),
-                idle: login.get_keepalives_idle(),
-                interval: login.get_keepalives_interval(),
-                retries: login.get_keepalives_retries(),
-                user_timeout: login.get_tcp_user_timeout().copied(),
-            },
+            login: Login::configured(generation.config(), generation.host()),
             known: Mutex::default(),
         });
         let (theirs, aborted) = (sockets.clone(), self.aborted.clone());
@@ -114,14 +82,14 @@ impl Sockets {
     pub(crate) async fn take_charge(self: &Arc<Self>, port: u16) {
         let sockets = self.clone();
         let looking = spawn_blocking(move || {
-            let (host_port, tuning) = (sockets.host_port, sockets.tuning);
-            let (found, alive) = system::find(port, host_port, &tuning);
-            let mut known = sockets.lock();
-            known.retain(|ends| alive.contains(ends));
-            known.extend(found);
-            found.is_some()
+            let socket = Socket::find(port, sockets.host_port)?;
+            if let Err(error) = socket.keep_alive(&sockets.login) {
+                tracing::debug!(target: "leadpool::checkout", %error, "a socket could not be tuned");
+            }
+            sockets.know(socket.ends());
+            Some(())
         });
-        if !matches!(looking.await, Ok(true)) {
+        if !matches!(looking.await, Ok(Some(()))) {
             tracing::debug!(
                 target: "leadpool::checkout",
                 port,
@@ -131,7 +99,27 @@ impl Sockets {
         }
     }
 
+    /// Takes one in, and lets go of those that have ended.
+    fn know(&self, ends: Ends) {
+        let mut ended = self.lock().clone();
+        Socket::each(|socket| {
+            ended.remove(&socket.ends());
+        });
+        let mut known = self.lock();
+        known.retain(|ends| !ended.contains(ends));
+        known.insert(ends);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Ends>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Shuts down those that are still there.
+fn shut(known: &HashSet<Ends>) {
+    Socket::each(|socket| {
+        if known.contains(&socket.ends()) {
+            socket.shut();
+        }
+    });
 }

@@ -69,6 +69,17 @@ fn read(host: &HostAddr, answer: &str) -> Option<Found> {
     Some(Found::Evidence(Box::new(evidence)))
 }
 
+/// What stands in place of `SHOW` where its row can't be read: it fails if the transaction is not
+/// ours, with [`NOT_OURS`] in the error's message.
+const CHECK: &str = "\
+SELECT (CASE WHEN pg_catalog.current_setting('leadpool.transaction', true) OPERATOR(pg_catalog.=) 'ours' \
+             THEN '1' ELSE 'leadpool: not ours' END)::pg_catalog.int4";
+const SHOW: &str = "SHOW leadpool.transaction";
+
+/// What the message of an error says with which [`TxAttempt::commit_sql_unread`] fails in another
+/// transaction than ours, or outside of any.
+pub const NOT_OURS: &str = "leadpool: not ours";
+
 /// What is sent to end a transaction: one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,8 +143,23 @@ impl<R: Resolve> TxAttempt<'_, R> {
     /// [`SIGN`].
     #[must_use]
     pub fn commit_sql(&self) -> CommitSql {
+        self.with_token(self.guarded_commit())
+    }
+
+    /// The same for drivers that can't read the row: what was not asked for by [`QUESTION`] just
+    /// before fails with [`NOT_OURS`] in its message.
+    #[must_use]
+    pub fn commit_sql_unread(&self) -> CommitSql {
+        let commit = self.guarded_commit();
+        match self.was_asked() {
+            true => self.with_token(commit),
+            false => self.with_token(&commit.replacen(SHOW, CHECK, 1)),
+        }
+    }
+
+    fn with_token(&self, commit: &str) -> CommitSql {
         let table = self.cluster().config().tx().token_table.as_ref();
-        CommitSql::new(self.guarded_commit(), table.zip(self.token()))
+        CommitSql::new(commit, table.zip(self.token()))
     }
 }
 
@@ -158,6 +184,11 @@ mod tests {
         assert_eq!(read("ours||||1|00000001|||2|3"), Some(Found::Nothing));
         assert_eq!(read("||||1|00000001|||2|3"), Some(Found::NotOurs));
         assert_eq!(read("ours|7|0/1A"), None);
+    }
+
+    #[test]
+    fn the_check_asks_for_the_sign() {
+        assert!(CHECK.contains(&format!("'{SIGN}'")) && CHECK.contains(NOT_OURS));
     }
 
     #[test]

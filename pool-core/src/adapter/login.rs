@@ -114,38 +114,65 @@ pub fn encryption(config: &Config) -> Option<Encryption> {
     })
 }
 
-/// The settings that were made and that a driver has to keep to by itself, by their keys: an
-/// adapter whose driver can't has to refuse them, since each keeps somebody from something.
+/// The settings that were made and that a driver has to keep to by itself, by libpq's keys, with
+/// their values in libpq's words: an adapter whose driver can't has to refuse them, since each keeps
+/// somebody from something.
 #[must_use]
-pub fn demands(config: &Config) -> Vec<&'static str> {
+pub fn demands(config: &Config) -> Vec<(&'static str, String)> {
     let tls = config.tls();
     let usual = TlsSettings::default();
+    let lists = config.tls_files().map(|files| files.plan().lists());
+    let (list, folder) = lists.unwrap_or_default();
+    let path = |path: Option<&Path>| path.map(|path| path.to_string_lossy().into_owned());
+    let said = |is_said: bool, value: &str| is_said.then(|| value.to_owned());
     let all = [
-        ("require_auth", config.require_auth_methods().is_some()),
-        ("channel_binding", config.requires_channel_binding()),
         (
-            "sslcrl",
-            config
-                .tls_files()
-                .is_some_and(|files| files.plan().has_lists()),
+            "require_auth",
+            config.require_auth_methods().map(ToString::to_string),
         ),
-        ("sslsni", tls.ssl_sni != usual.ssl_sni),
+        (
+            "channel_binding",
+            said(config.requires_channel_binding(), "require"),
+        ),
+        ("sslcrl", path(list)),
+        ("sslcrldir", path(folder)),
+        (
+            "sslsni",
+            said(
+                tls.ssl_sni != usual.ssl_sni,
+                if tls.ssl_sni { "1" } else { "0" },
+            ),
+        ),
         (
             "sslnegotiation",
-            tls.ssl_negotiation == SslNegotiation::Direct,
+            said(
+                tls.ssl_negotiation == SslNegotiation::Direct,
+                tls.ssl_negotiation.as_str(),
+            ),
         ),
-        ("sslcertmode", tls.ssl_cert_mode == SslCertMode::Require),
+        (
+            "sslcertmode",
+            said(
+                tls.ssl_cert_mode == SslCertMode::Require,
+                tls.ssl_cert_mode.as_str(),
+            ),
+        ),
         (
             "ssl_min_protocol_version",
-            tls.ssl_min_protocol_version != usual.ssl_min_protocol_version,
+            said(
+                tls.ssl_min_protocol_version != usual.ssl_min_protocol_version,
+                tls.ssl_min_protocol_version.as_str(),
+            ),
         ),
         (
             "ssl_max_protocol_version",
-            tls.ssl_max_protocol_version.is_some(),
+            tls.ssl_max_protocol_version
+                .map(|version| version.as_str().to_owned()),
         ),
     ];
-    let made = all.into_iter().filter(|(_, is_made)| *is_made);
-    made.map(|(key, _)| key).collect()
+    let made = all.into_iter();
+    made.filter_map(|(key, value)| Some((key, value?)))
+        .collect()
 }
 
 /// Whether something is to be done on each new connection that can only be done through

@@ -14,6 +14,9 @@
 //!   [aborted](Generation::aborted) (ends now).
 //! - [`Login`] says how a host is logged in to, [`encryption`] with which TLS, [`demands`] what
 //!   else a driver has to keep to, [`recycling_sql`] how a used connection is cleaned.
+//! - A driver on top of tokio-postgres has its connections opened by leadpool, with all of that:
+//!   [`Connection::open`]. What such a driver does not pass on is in [`Answers`].
+//! - Of a driver that gives nobody its sockets, a [`Socket`] is found all the same, on Linux.
 //!
 //! # Transactions
 //!
@@ -29,19 +32,24 @@
 //!   [listens](Resolver::listener) over such connections too.
 //! - A driver's errors become [`DriverError`](crate::error::DriverError)s.
 
+mod connection;
 mod evidence;
 mod login;
 mod resolver;
+mod socket;
 #[macro_use]
 mod setters;
 
-pub use evidence::{CommitSql, QUESTION};
+pub use connection::{ConnectFailed, Connection, canceller};
+pub use evidence::{CommitSql, NOT_OURS, QUESTION};
 pub use login::{
     Encryption, Login, demands, encryption, has_connect_hooks, is_rejection, recycling_sql,
 };
 pub use resolver::Resolver;
+pub use socket::Socket;
 
 pub use crate::{
+    connect::Answers,
     pool::{Driver, Generation, GetError, Purpose, Stamp, SubPools},
     tx::{
         Attempt, Budget, Commit, Failure, IsolationLevel, Options, Resolve, Resolved, Retry, SIGN,

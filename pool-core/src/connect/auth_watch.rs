@@ -7,12 +7,14 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
+use super::answers::{AnswerReader, Answers};
 use crate::credentials::{AuthMethod, AuthRefused, RequireAuth};
 
 /// Reads along until the server lets the client in.
@@ -127,20 +129,27 @@ impl AuthWatch {
     }
 }
 
-/// A stream whose server is watched until it lets the client in.
+/// A stream whose server is watched until it lets the client in, and whose answers are read along.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "the driver's trait makes it public")]
 pub struct Watched<S> {
     stream: S,
     watch: Option<AuthWatch>,
+    answers: Option<AnswerReader>,
 }
 
 impl<S> Watched<S> {
-    /// Watches a stream from its first byte on; with `None` it is only passed through.
-    pub(super) fn new(stream: S, allowed: Option<RequireAuth>) -> Self {
+    /// Watches a stream from its first byte on, and notes its answers; with `None` it is only
+    /// passed through.
+    pub(super) fn new(
+        stream: S,
+        allowed: Option<RequireAuth>,
+        answers: Option<Arc<Answers>>,
+    ) -> Self {
         Self {
             stream,
             watch: allowed.map(AuthWatch::new),
+            answers: answers.map(AnswerReader::new),
         }
     }
 }
@@ -154,6 +163,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if let (Poll::Ready(Ok(())), Some(answers)) = (&polled, &mut this.answers) {
+            answers.take(&buf.filled()[before..]);
+        }
         if let (Poll::Ready(Ok(())), Some(watch)) = (&polled, &mut this.watch) {
             match watch.take(&buf.filled()[before..]) {
                 Ok(Seen::More) => {}

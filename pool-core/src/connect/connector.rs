@@ -27,7 +27,7 @@ use tokio_rustls::{
     },
 };
 
-use super::auth_watch::Watched;
+use super::{answers::Answers, auth_watch::Watched};
 use crate::{
     config::{Config, SslCertMode, SslNegotiation},
     credentials::RequireAuth,
@@ -59,6 +59,8 @@ pub struct TlsConnector {
     wants_request: bool,
     /// Which ways to log in are allowed; `None`: all.
     require_auth: Option<RequireAuth>,
+    /// Where answers are noted, if they are.
+    answers: Option<Arc<Answers>>,
     /// Whether the socket stays as it is.
     is_plain: bool,
     /// Whether a handshake has begun.
@@ -74,19 +76,35 @@ impl TlsConnector {
             is_direct: settings.ssl_negotiation == SslNegotiation::Direct,
             wants_request: settings.ssl_cert_mode == SslCertMode::Require,
             require_auth: config.require_auth_methods().cloned(),
+            answers: None,
             is_plain: false,
             began: Arc::default(),
         }
     }
 
+    /// The same, with answers noted.
+    pub(super) fn noting(self, answers: Option<&Arc<Answers>>) -> Self {
+        Self {
+            answers: answers.cloned(),
+            ..self
+        }
+    }
+
     /// One that leaves the socket as it is, and only reads along how the server lets the client
-    /// in; `None` if there is nothing to see to.
+    /// in, or what it answers; `None` if there is nothing to see to.
     pub(super) fn watching(&self) -> Option<Self> {
-        self.require_auth.is_some().then(|| Self {
-            is_plain: true,
+        (self.require_auth.is_some() || self.answers.is_some()).then(|| Self {
             began: Arc::default(),
-            ..self.clone()
+            ..self.clone().plain()
         })
+    }
+
+    /// One that leaves the socket as it is.
+    pub(crate) fn plain(self) -> Self {
+        Self {
+            is_plain: true,
+            ..self
+        }
     }
 
     /// Whether a server was found to speak TLS.
@@ -131,11 +149,15 @@ impl TlsConnect<Socket> for Handshake {
         self.connector.began.store(true, Ordering::Release);
         Box::pin(async {
             let require_auth = self.connector.require_auth.clone();
+            let answers = self.connector.answers.clone();
+            if let Some(answers) = &answers {
+                answers.note_stream(self.connector.is_plain);
+            }
             let stream = match self.connector.is_plain {
                 true => Secured::Plain(socket),
                 false => Secured::Tls(Box::new(self.run(socket).await?)),
             };
-            Ok(Watched::new(stream, require_auth))
+            Ok(Watched::new(stream, require_auth, answers))
         })
     }
 }

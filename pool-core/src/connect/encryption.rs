@@ -2,14 +2,14 @@
 //!
 //! [PostgreSQL documentation, section 34.19.3](https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION).
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, io, sync::Arc};
 
 use tokio_postgres::{
     Client, Config as Driver, Error,
     config::{SslMode as DriverMode, SslNegotiation},
 };
 
-use super::{Wire, carry::carry, connector, connector::TlsConnector};
+use super::{Answers, Wire, carry::carry, connector, connector::TlsConnector};
 use crate::{
     config::{Config, SslMode},
     error::tls_error,
@@ -24,13 +24,22 @@ type Opened = Result<(Client, Wire), Error>;
 /// Where both ways are allowed, the other one is tried after the server's refusal of the first
 /// (28000: `pg_hba.conf` has no entry that fits), and after a handshake that failed. libpq tries it
 /// after any error of the server; a wrong password is not sent twice here.
-pub(super) async fn connect(config: &Config, host: &HostAddr, driver: Driver) -> Opened {
+///
+/// Where `answers` are noted and TLS is preferred, a host without TLS is connected to twice.
+pub(super) async fn connect(
+    config: &Config,
+    host: &HostAddr,
+    driver: Driver,
+    answers: Option<&Arc<Answers>>,
+) -> Opened {
+    // The driver asks nobody for a stream over a Unix socket.
+    let answers = answers.filter(|_| !host.is_socket());
     let Some(files) = config.tls_files().filter(|_| !host.is_socket()) else {
-        let connector = TlsConnector::new(None, config);
+        let connector = TlsConnector::new(None, config).noting(answers);
         return plain(driver, &connector).await;
     };
     files.refresh().await;
-    let connector = TlsConnector::new(Some(files), config);
+    let connector = TlsConnector::new(Some(files), config).noting(answers);
     match config.ssl_mode() {
         SslMode::Disable => plain(driver, &connector).await,
         mode if config.requires_channel_binding() && mode < SslMode::Require => {

@@ -1,13 +1,15 @@
 //! Opening a connection to a host: the one way for pools, probes and sources of hosts.
 
+mod answers;
 mod auth_watch;
 mod carry;
 mod connector;
 mod encryption;
 mod login;
 
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, io, sync::Arc};
 
+pub use answers::Answers;
 use auth_watch::Watched;
 pub(crate) use carry::carry;
 use connector::Secured;
@@ -33,6 +35,7 @@ pub(crate) type Wire = Connection<Socket, Watched<Secured>>;
 /// application's, and have its session settings. Without a deadline: the caller has one.
 ///
 /// The provider of credentials is asked first, and once more when the host refuses what it said.
+/// What the server answers is noted in `answers`, if anybody wants to know.
 ///
 /// # Cancel safety
 ///
@@ -41,9 +44,10 @@ pub(crate) async fn open(
     config: &Config,
     host: &HostAddr,
     name: Option<&str>,
+    answers: Option<&Arc<Answers>>,
 ) -> Result<(Client, Wire), OpenError> {
     let login = Login::ask(config, host, None).await?;
-    match open_as(config, host, name, &login).await {
+    match open_as(config, host, name, &login, answers).await {
         Err(refusal) if refusal.is_rejection() && login.is_provided() => {
             tracing::event!(
                 name: rows::CREDENTIALS_REFUSED.name,
@@ -60,7 +64,7 @@ pub(crate) async fn open(
             let other = Login::ask(config, host, Some(login.clone())).await?;
             match other == login {
                 true => Err(refusal),
-                false => open_as(config, host, name, &other).await,
+                false => open_as(config, host, name, &other, answers).await,
             }
         }
         opened => opened,
@@ -77,6 +81,7 @@ pub(crate) async fn open_as(
     host: &HostAddr,
     name: Option<&str>,
     login: &Login,
+    answers: Option<&Arc<Answers>>,
 ) -> Result<(Client, Wire), OpenError> {
     let mut driver = config.driver_config(host);
     match name {
@@ -86,7 +91,7 @@ pub(crate) async fn open_as(
         None => config.prepare_sessions(&mut driver),
     }
     login.fill_in(&mut driver);
-    let connected = encryption::connect(config, host, driver).await;
+    let connected = encryption::connect(config, host, driver, answers).await;
     connected.map_err(|error| OpenError::of(error, host))
 }
 

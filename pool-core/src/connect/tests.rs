@@ -143,7 +143,7 @@ async fn after_a_refusal_the_provider_is_asked_once_more() {
     let (host, log, _server) = serve(Server::Cleartext("new")).await;
     let (provider, requests) = one_after_the_other(&["old", "new"]);
     let config = config(&host, "").credentials(provider).build().unwrap();
-    let _opened = open(&config, &host, None).await.unwrap();
+    let _opened = open(&config, &host, None, None).await.unwrap();
     assert_eq!(sent(&log), [app("old"), app("new")]);
     let requests = requests.lock().unwrap();
     let rejected: Vec<_> = requests.iter().map(|r| r.rejected.clone()).collect();
@@ -159,7 +159,7 @@ async fn and_not_a_third_time() {
     let (host, log, _server) = serve(Server::Cleartext("other")).await;
     let (provider, requests) = one_after_the_other(&["a", "b", "c"]);
     let config = config(&host, "").credentials(provider).build().unwrap();
-    let error = open(&config, &host, None).await.err().unwrap();
+    let error = open(&config, &host, None, None).await.err().unwrap();
     assert!(error.is_rejection(), "{error:?}");
     assert_eq!(sent(&log), [app("a"), app("b")]);
     assert_eq!(requests.lock().unwrap().len(), 2);
@@ -170,7 +170,7 @@ async fn the_same_password_is_not_tried_twice() {
     let (host, log, _server) = serve(Server::Cleartext("other")).await;
     let (provider, requests) = one_after_the_other(&["a"]);
     let config = config(&host, "").credentials(provider).build().unwrap();
-    let error = open(&config, &host, None).await.err().unwrap();
+    let error = open(&config, &host, None, None).await.err().unwrap();
     assert!(error.is_rejection(), "{error:?}");
     assert_eq!(sent(&log), [app("a")]);
     assert_eq!(requests.lock().unwrap().len(), 2);
@@ -180,7 +180,7 @@ async fn the_same_password_is_not_tried_twice() {
 async fn a_password_of_the_configuration_is_tried_once() {
     let (host, log, _server) = serve(Server::Cleartext("other")).await;
     let config = config(&host, "password=a").build().unwrap();
-    assert!(open(&config, &host, None).await.is_err());
+    assert!(open(&config, &host, None, None).await.is_err());
     assert_eq!(sent(&log), [app("a")]);
 }
 
@@ -199,7 +199,7 @@ async fn only_a_refusal_of_the_password_asks_again() {
         let (host, _, _server) = serve(Server::Refuses(code, routine)).await;
         let (provider, requests) = one_after_the_other(&["a", "b"]);
         let config = config(&host, "").credentials(provider).build().unwrap();
-        assert!(open(&config, &host, None).await.is_err());
+        assert!(open(&config, &host, None, None).await.is_err());
         assert_eq!(requests.lock().unwrap().len(), asked, "{code} {routine}");
     }
 }
@@ -209,7 +209,7 @@ async fn a_provider_may_say_another_role() {
     let (host, log, _server) = serve(Server::Cleartext("a")).await;
     let provider = from_fn(|_| async { Ok(Credentials::password("a").as_user("app_2")) });
     let config = config(&host, "").credentials(provider).build().unwrap();
-    let _opened = open(&config, &host, None).await.unwrap();
+    let _opened = open(&config, &host, None, None).await.unwrap();
     assert_eq!(sent(&log), [("app_2".to_owned(), Some("a".to_owned()))]);
 }
 
@@ -224,7 +224,7 @@ async fn a_provider_that_fails_is_named_with_the_host() {
             }
         });
         let config = config(&host, "").credentials(provider).build().unwrap();
-        let Err(OpenError::Credentials(error)) = open(&config, &host, None).await else {
+        let Err(OpenError::Credentials(error)) = open(&config, &host, None, None).await else {
             panic!("it had no credentials");
         };
         assert_eq!(error.is_permanent(), permanent);
@@ -262,7 +262,7 @@ async fn a_provider_that_hangs_is_given_up_within_the_connect_timeout() {
     let config = config(&host, "connect_timeout=3").credentials(provider);
     let config = config.build().unwrap();
     let begun = tokio::time::Instant::now();
-    let Err(OpenError::Credentials(error)) = open(&config, &host, None).await else {
+    let Err(OpenError::Credentials(error)) = open(&config, &host, None, None).await else {
         panic!("it had no credentials");
     };
     assert!(begun.elapsed() < Duration::from_secs(3));
@@ -275,7 +275,7 @@ async fn a_host_that_asks_where_nobody_has_a_password_is_told_so() {
     let (host, log, _server) = serve(Server::Cleartext("a")).await;
     let provider = from_fn(|_| async { Ok(Credentials::none()) });
     let config = config(&host, "").credentials(provider).build().unwrap();
-    let Err(OpenError::Credentials(error)) = open(&config, &host, None).await else {
+    let Err(OpenError::Credentials(error)) = open(&config, &host, None, None).await else {
         panic!("it had no credentials");
     };
     assert!(error.is_permanent() && error.to_string().contains("set `password`"));
@@ -293,7 +293,7 @@ async fn a_server_that_asks_as_it_must_not_is_sent_no_password() {
         let (host, log, ended, _server) = serve_and_tell(server).await;
         let options = format!("password=hunter2&require_auth={methods}");
         let config = config(&host, &options).build().unwrap();
-        let Err(OpenError::Auth(error)) = open(&config, &host, None).await else {
+        let Err(OpenError::Auth(error)) = open(&config, &host, None, None).await else {
             panic!("{methods}: it was let in");
         };
         assert_eq!(error.asked, asked);
@@ -315,7 +315,7 @@ async fn a_server_that_asks_as_it_may_is_answered() {
         let (host, log, _server) = serve(server).await;
         let options = format!("password=a&require_auth={methods}");
         let config = config(&host, &options).build().unwrap();
-        let _opened = open(&config, &host, None).await.unwrap();
+        let _opened = open(&config, &host, None, None).await.unwrap();
         assert_eq!(sent(&log), [("app".to_owned(), password)], "{methods}");
     }
 }
@@ -339,7 +339,7 @@ async fn a_server_gets_a_token_of_aws() {
         async move { iam.provide(&request).await }
     });
     let config = config(&host, "").credentials(provider).build().unwrap();
-    let _opened = open(&config, &host, None).await.unwrap();
+    let _opened = open(&config, &host, None, None).await.unwrap();
 
     let (user, token) = sent(&log).remove(0);
     let token = token.unwrap();

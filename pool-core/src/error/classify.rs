@@ -105,6 +105,7 @@ impl Disposition {
     pub fn of_adapter(error: &DriverError, phase: TxPhase) -> Self {
         match error.sqlstate() {
             Some(code) => Self::of_sqlstate(code, phase),
+            None if error.is_answer() => Self::Fail,
             None if phase == TxPhase::CommitInFlight || error.is_connection_loss() => {
                 Self::of_lost_connection(phase)
             }

@@ -16,6 +16,7 @@ use super::{BoxError, ConnectError};
 #[derive(Debug)]
 pub struct DriverError {
     sqlstate: Option<Box<str>>,
+    is_answer: bool,
     is_connection_loss: bool,
     source: BoxError,
 }
@@ -30,15 +31,40 @@ impl DriverError {
     ) -> Self {
         Self {
             sqlstate: sqlstate.map(Into::into),
+            is_answer: sqlstate.is_some(),
             is_connection_loss,
             source: source.into(),
         }
     }
 
-    /// The SQLSTATE that the server answered with.
+    /// An error with which the server answered, with an SQLSTATE that the driver keeps to itself.
+    /// So to a COMMIT: nothing was committed, and nothing is in doubt.
+    ///
+    /// ```
+    /// use leadpool::error::{Disposition, DriverError, TxPhase};
+    ///
+    /// let refused = DriverError::answered("a constraint of ours".to_owned());
+    /// assert_eq!(refused.sqlstate(), None);
+    /// let disposition = Disposition::of_adapter(&refused, TxPhase::CommitInFlight);
+    /// assert_eq!(disposition, Disposition::Fail);
+    /// ```
+    pub fn answered(source: impl Into<BoxError>) -> Self {
+        Self {
+            is_answer: true,
+            ..Self::new(source, None, false)
+        }
+    }
+
+    /// The SQLSTATE that the server answered with, if it is known.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         self.sqlstate.as_deref()
+    }
+
+    /// Whether it is known that the server answered.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        self.is_answer
     }
 
     /// Whether the connection is gone or of no more use, without an answer.

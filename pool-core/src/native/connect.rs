@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use super::{Native, refusal::Refusal};
 use crate::{
-    connect::{self, OpenError, Wire},
+    connect::{self, Answers, OpenError, Wire},
     error::{HookFailed, driver_error},
     failover::Report,
     monitor::Wakes,
@@ -39,28 +39,35 @@ impl Connect for HostConnect {
         Box::pin(async {
             // A checkout that looks for an idle connection drops the future after one poll.
             yield_now().await;
-            open(&self.generation).await
+            open(&self.generation, None).await
         })
     }
 }
 
 /// Opens a connection to the generation's host, as [`establish`] does, and prepares it: a task
-/// drives it, and the application's hooks have run, under the same deadline.
+/// drives it, and the application's hooks have run, under the same deadline. What the server answers
+/// is noted in `answers`.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future closes what it has opened.
-pub(super) async fn open(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
+pub(crate) async fn open(
+    generation: &Arc<Generation>,
+    answers: Option<&Arc<Answers>>,
+) -> Result<(Client, JoinHandle<()>), Error> {
     let connecting = Connecting::begin(generation.meters(), generation.host());
-    let opened = open_prepared(generation)
+    let opened = open_prepared(generation, answers)
         .instrument(connecting.span())
         .await;
     connecting.ended(&opened, generation.is_retired());
     opened
 }
 
-async fn open_prepared(generation: &Arc<Generation>) -> Result<(Client, JoinHandle<()>), Error> {
-    let established = establish(generation).await?;
+async fn open_prepared(
+    generation: &Arc<Generation>,
+    answers: Option<&Arc<Answers>>,
+) -> Result<(Client, JoinHandle<()>), Error> {
+    let established = establish(generation, answers).await?;
     let Established {
         mut client,
         connection,
@@ -153,12 +160,15 @@ pub(super) struct Established<'a> {
 /// # Cancel safety
 ///
 /// Dropping the future closes what it has opened.
-pub(super) async fn establish(generation: &Generation) -> Result<Established<'_>, Error> {
+pub(super) async fn establish<'a>(
+    generation: &'a Generation,
+    answers: Option<&Arc<Answers>>,
+) -> Result<Established<'a>, Error> {
     let limit = generation.config().pool().connect_timeout;
     let opening = async {
         let admitted = generation.admission().await;
         let deadline = Instant::now() + limit;
-        let opening = connect::open(generation.config(), generation.host(), None);
+        let opening = connect::open(generation.config(), generation.host(), None, answers);
         (timeout_at(deadline, opening).await, deadline, admitted)
     };
     let (opened, deadline, admitted) = tokio::select! {

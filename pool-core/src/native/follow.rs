@@ -26,7 +26,7 @@ impl Connect for FollowWriter {
             loop {
                 let generation = self.pools.wait_for_generation(Target::Primary).await;
                 self.pools.cluster().note_use();
-                match connect::open(&generation).await {
+                match connect::open(&generation, None).await {
                     Ok(opened) if !generation.is_retired() => return Ok(opened),
                     // The writer has changed meanwhile: the next one, please.
                     Ok((_, task)) => task.abort(),
@@ -64,8 +64,7 @@ pub(super) fn pool(pools: Arc<SubPools<Native>>) -> Pool {
     let any = Config::new();
     let hook_pools = pools.clone();
     let of_this_writer = Hook::sync_fn(move |_, metrics| {
-        hook_pools.cluster().note_writing();
-        hook_pools.cluster().note_use();
+        hook_pools.note_outside();
         if !hook_pools.is_of_this_writer(metrics.created) {
             Err(HookError::message("opened under a former writer"))
         } else if hook_pools.is_paused() {

@@ -4,7 +4,7 @@ mod attempt;
 mod capture;
 mod checkout_options;
 mod commit;
-mod connect;
+pub(crate) mod connect;
 mod driver;
 mod follow;
 mod in_doubt;

@@ -106,7 +106,9 @@ impl<D: Driver> SubPools<D> {
         target: Target,
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
     ) -> Option<R> {
-        self.idle(target, hand_out).ok()
+        let idle = self.idle(target, hand_out).ok()?;
+        self.meters.succeeded(target);
+        Some(idle)
     }
 
     /// Takes a connection that is idle, without overtaking anybody; else says whose turn it was.

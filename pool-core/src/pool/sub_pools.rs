@@ -152,6 +152,12 @@ impl<D: Driver> SubPools<D> {
         drop(self.outside.set(Box::new(in_use)));
     }
 
+    /// Notes that a connection to the writer is about to be used outside: somebody writes, perhaps.
+    pub fn note_outside(&self) {
+        self.cluster.note_writing();
+        self.cluster.note_use();
+    }
+
     /// Whether an object made at `created` was made under the writer of now.
     #[must_use]
     pub fn is_of_this_writer(&self, created: Instant) -> bool {

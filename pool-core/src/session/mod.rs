@@ -32,7 +32,7 @@ impl Session {
         name: &str,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let opened = Self::within(limit, connect::open(config, host, Some(name))).await;
+        let opened = Self::within(limit, connect::open(config, host, Some(name), None)).await;
         opened.map_err(|error| error.failure)
     }
 
@@ -44,7 +44,7 @@ impl Session {
         login: &Login,
         limit: Duration,
     ) -> Result<Self, NotOpened> {
-        let opening = connect::open_as(config, host, Some(name), login);
+        let opening = connect::open_as(config, host, Some(name), login, None);
         Self::within(limit, opening).await
     }
 

@@ -134,9 +134,9 @@ impl Plan {
         }
     }
 
-    /// Whether certificates are looked for in revocation lists.
-    pub(crate) fn has_lists(&self) -> bool {
-        self.crl.is_some() || self.crl_dir.is_some()
+    /// The revocation lists in which certificates are looked for: a file, and a folder of such.
+    pub(crate) fn lists(&self) -> (Option<&Path>, Option<&Path>) {
+        (self.crl.as_deref(), self.crl_dir.as_deref())
     }
 
     /// The client certificate and its key.

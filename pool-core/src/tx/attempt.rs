@@ -163,6 +163,11 @@ impl<'a, R: Resolve> TxAttempt<'a, R> {
         self.evidence = Some(evidence);
     }
 
+    /// Whether it is known what it wrote.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.evidence.is_some()
+    }
+
     /// The token that it is going to leave.
     pub(crate) fn token(&self) -> Option<Uuid> {
         self.evidence.as_ref()?.as_ref()?.token

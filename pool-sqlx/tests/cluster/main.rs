@@ -6,6 +6,7 @@
     reason = "each test awaits or aborts what it spawns"
 )]
 
+mod closures;
 mod drop_in;
 mod failover;
 mod listener;

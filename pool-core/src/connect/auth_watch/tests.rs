@@ -95,7 +95,7 @@ fn what_is_too_short_to_be_a_message_ends_the_stream() {
 #[tokio::test]
 async fn the_reader_never_sees_a_request_that_is_not_allowed() {
     let (near, mut far) = duplex(64);
-    let mut watched = Watched::new(near, Some("!password".parse().unwrap()));
+    let mut watched = Watched::new(near, Some("!password".parse().unwrap()), None);
     far.write_all(&request(3, b"")[..8]).await.unwrap();
     let mut bytes = [0; 64];
     let read = watched.read(&mut bytes).await.unwrap();
@@ -114,7 +114,7 @@ async fn the_reader_never_sees_a_request_that_is_not_allowed() {
 #[tokio::test]
 async fn nothing_is_watched_once_the_client_is_in() {
     let (near, mut far) = duplex(256);
-    let mut watched = Watched::new(near, Some("none".parse().unwrap()));
+    let mut watched = Watched::new(near, Some("none".parse().unwrap()), None);
     // Data that looks like a request.
     let bytes = [request(0, b""), request(3, b""), b"R\0\0".to_vec()].concat();
     far.write_all(&bytes).await.unwrap();

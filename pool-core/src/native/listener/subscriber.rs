@@ -187,7 +187,7 @@ impl Subscriber {
 
     /// Subscribes on one connection, and stays for as long as it lasts.
     async fn serve(&mut self, generation: &Generation) -> Ended {
-        let (client, connection) = match establish(generation).await {
+        let (client, connection) = match establish(generation, None).await {
             Ok(Established {
                 client, connection, ..
             }) => (client, connection),

@@ -1,4 +1,5 @@
-//! Every shape of closure, and of helper, that people write.
+//! Every shape of closure, and of helper, that people write. To be compiled is all that these are
+//! for: none is ever called, and there are no tables for them.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -26,12 +27,18 @@ async fn with_async_move(pool: &Pool) -> Result<i64, Error> {
 
 async fn with_async_closures(pool: &Pool, name: String) -> Result<(), Error> {
     pool.run_tx(async |mut tx| {
-        sqlx::query("INSERT INTO t (name) VALUES ($1)").bind(&name).execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO t (name) VALUES ($1)")
+            .bind(&name)
+            .execute(&mut *tx)
+            .await?;
         Ok(())
     })
     .await?;
     pool.run_tx(async move |mut tx| {
-        sqlx::query("INSERT INTO t (name) VALUES ($1)").bind(&name).execute(&mut tx).await?;
+        sqlx::query("INSERT INTO t (name) VALUES ($1)")
+            .bind(&name)
+            .execute(&mut tx)
+            .await?;
         Ok(())
     })
     .await
@@ -70,7 +77,9 @@ async fn on_executor(executor: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(executor).await.map(drop)
 }
 
-async fn on_any_executor<'e>(executor: impl Executor<'e, Database = Postgres>) -> Result<(), sqlx::Error> {
+async fn on_any_executor<'e>(
+    executor: impl Executor<'e, Database = Postgres>,
+) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(executor).await.map(drop)
 }
 
@@ -79,6 +88,7 @@ async fn on_acquire<'a>(acquire: impl Acquire<'a, Database = Postgres>) -> Resul
     on_connection(&mut conn).await
 }
 
+#[expect(clippy::explicit_auto_deref, reason = "as people write it")]
 async fn on_transaction(tx: &mut Transaction<'_, Postgres>) -> Result<(), sqlx::Error> {
     on_connection(&mut **tx).await
 }
@@ -140,7 +150,10 @@ async fn shared(pool: Pool, names: Arc<Vec<String>>) -> Result<(), Error> {
     pool.run_tx(|mut tx| {
         let names = names.clone();
         async move {
-            sqlx::query("SELECT $1").bind(&names[0]).execute(&mut *tx).await?;
+            sqlx::query("SELECT $1")
+                .bind(&names[0])
+                .execute(&mut *tx)
+                .await?;
             Ok(())
         }
     })
@@ -166,7 +179,10 @@ trait Repository {
 impl Repository for Pool {
     async fn save(&self, name: &str) -> Result<(), Error> {
         self.run_tx(|mut tx| async move {
-            sqlx::query("INSERT INTO t (name) VALUES ($1)").bind(name).execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO t (name) VALUES ($1)")
+                .bind(name)
+                .execute(&mut *tx)
+                .await?;
             Ok(())
         })
         .await
@@ -195,6 +211,4 @@ fn all(pool: &'static Pool) {
     tokio::spawn(on_the_pool(pool));
 }
 
-fn main() {
-    let _ = all;
-}
+const _: fn(&'static Pool) = all;
