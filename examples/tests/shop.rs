@@ -24,43 +24,90 @@ use tokio::{
     time::timeout,
 };
 
-const SQLX: &str = include_str!("../src/bin/shop_sqlx.rs");
-const LEADPOOL: &str = include_str!("../src/bin/shop_leadpool.rs");
-const DIFF: &str = include_str!("../../pool-sqlx/src/migration_guide.diff");
-const GUIDE: &str = include_str!("../../pool-sqlx/src/migration_guide.md");
+/// A form of the shop on a pool that follows no leader, the other one, and what the guide shows of
+/// the way between them.
+struct Forms {
+    before: &'static str,
+    after: &'static str,
+    diff: &'static str,
+    guide: &'static str,
+}
+
+const FORMS: [Forms; 3] = [
+    Forms {
+        before: include_str!("../src/bin/shop_sqlx.rs"),
+        after: include_str!("../src/bin/shop_leadpool.rs"),
+        diff: include_str!("../../pool-sqlx/src/migration_guide.diff"),
+        guide: include_str!("../../pool-sqlx/src/migration_guide.md"),
+    },
+    Forms {
+        before: include_str!("../src/bin/shop_diesel.rs"),
+        after: include_str!("../src/bin/shop_leadpool_diesel.rs"),
+        diff: include_str!("../../pool-diesel/src/asynchronous/migration_guide.diff"),
+        guide: include_str!("../../pool-diesel/src/asynchronous/migration_guide.md"),
+    },
+    Forms {
+        before: include_str!("../src/bin/shop_diesel_r2d2.rs"),
+        after: include_str!("../src/bin/shop_leadpool_diesel_r2d2.rs"),
+        diff: include_str!("../../pool-diesel/src/blocking/migration_guide.diff"),
+        guide: include_str!("../../pool-diesel/src/blocking/migration_guide.md"),
+    },
+];
 
 #[test]
 fn the_diff_makes_one_form_of_the_other() {
-    let patch = diffy::Patch::from_str(DIFF).unwrap();
-    assert_eq!(diffy::apply(SQLX, &patch).unwrap(), LEADPOOL);
-    // Nothing that is not shown: the other way leads back.
-    assert_eq!(diffy::apply(LEADPOOL, &patch.reverse()).unwrap(), SQLX);
+    for forms in FORMS {
+        let patch = diffy::Patch::from_str(forms.diff).unwrap();
+        assert_eq!(diffy::apply(forms.before, &patch).unwrap(), forms.after);
+        // Nothing that is not shown: the other way leads back.
+        let back = diffy::apply(forms.after, &patch.reverse()).unwrap();
+        assert_eq!(back, forms.before);
+    }
 }
 
 #[test]
 fn the_guide_shows_this_diff_and_counts_its_lines() {
-    assert!(GUIDE.contains(&format!("```diff\n{DIFF}```\n")), "{GUIDE}");
-    assert_eq!(GUIDE.matches("```diff").count(), 1);
-    let patch = diffy::Patch::from_str(DIFF).unwrap();
-    let lines = patch.hunks().iter().flat_map(|hunk| hunk.lines());
-    let changed = lines.filter(|line| !matches!(line, diffy::Line::Context(_)));
-    let counted = format!(", {} lines:\n", changed.count());
-    assert!(GUIDE.contains(&counted), "not{counted}");
+    for Forms { diff, guide, .. } in FORMS {
+        assert!(guide.contains(&format!("```diff\n{diff}```\n")), "{guide}");
+        assert_eq!(guide.matches("```diff").count(), 1);
+        let patch = diffy::Patch::from_str(diff).unwrap();
+        let lines = patch.hunks().iter().flat_map(|hunk| hunk.lines());
+        let changed = lines.filter(|line| !matches!(line, diffy::Line::Context(_)));
+        let counted = format!(", {} lines:\n", changed.count());
+        assert!(guide.contains(&counted), "not{counted}");
+    }
 }
 
 #[tokio::test]
-async fn the_form_on_sqlxs_pool_serves() {
-    let cluster = Cluster::builder().standbys(0).start().await.unwrap();
-    let url = cluster.host_url(0).unwrap();
-    serves(&Shop::open(env!("CARGO_BIN_EXE_shop_sqlx"), &url).await).await;
+async fn the_forms_on_other_pools_serve() {
+    for program in OTHERS {
+        let cluster = Cluster::builder().standbys(0).start().await.unwrap();
+        let url = cluster.host_url(0).unwrap();
+        serves(&Shop::open(program, &url).await).await;
+    }
 }
 
 #[tokio::test]
-async fn the_form_on_leadpools_serves() {
-    let cluster = Cluster::start().await.unwrap();
-    let shop = Shop::open(env!("CARGO_BIN_EXE_shop_leadpool"), &cluster.url()).await;
-    serves(&shop).await;
+async fn the_forms_on_leadpools_serve() {
+    for program in LEADPOOLS {
+        let cluster = Cluster::start().await.unwrap();
+        serves(&Shop::open(program, &cluster.url()).await).await;
+    }
 }
+
+const OTHERS: &[&str] = &[
+    env!("CARGO_BIN_EXE_shop_sqlx"),
+    env!("CARGO_BIN_EXE_shop_diesel"),
+    #[cfg(feature = "diesel-blocking")]
+    env!("CARGO_BIN_EXE_shop_diesel_r2d2"),
+];
+
+const LEADPOOLS: &[&str] = &[
+    env!("CARGO_BIN_EXE_shop_leadpool"),
+    env!("CARGO_BIN_EXE_shop_leadpool_diesel"),
+    #[cfg(feature = "diesel-blocking")]
+    env!("CARGO_BIN_EXE_shop_leadpool_diesel_r2d2"),
+];
 
 /// What both forms answer.
 async fn serves(shop: &Shop) {
@@ -92,13 +139,19 @@ const ORDERS: usize = 60;
 
 #[tokio::test]
 async fn no_request_fails_while_the_primary_dies() {
+    for program in LEADPOOLS {
+        no_request_of(program).await;
+    }
+}
+
+async fn no_request_of(program: &str) {
     let cluster = Cluster::builder().synchronous(true).start().await.unwrap();
     let (url, is_asked) = (cluster.url(), cluster.url().contains('?'));
     let url = format!(
         "{url}{}token_table=leadpool_token",
         if is_asked { '&' } else { '?' }
     );
-    let shop = Shop::open(env!("CARGO_BIN_EXE_shop_leadpool"), &url).await;
+    let shop = Shop::open(program, &url).await;
     // The standbys have the tables too.
     cluster.wait_replayed().await.unwrap();
     let (written, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
