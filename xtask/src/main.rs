@@ -4,6 +4,7 @@ mod demo;
 mod install;
 mod nemesis;
 mod postgres;
+mod scratch;
 mod soak;
 mod test;
 

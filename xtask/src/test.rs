@@ -1,8 +1,11 @@
 //! `cargo xtask test`: all that must hold before a change is merged.
 
-use std::{process::Command, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
-use crate::{Result, postgres};
+use leadpool_testkit::Libpq;
+use tempfile::TempDir;
+
+use crate::{Result, postgres, scratch};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -18,6 +21,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         install.major(),
         install.bin_dir().display()
     );
+    // All features: those that libpq is linked for, too.
+    let libpq = postgres::find_or_install_libpq()?;
     let checks: &[&[&str]] = &[
         &["fmt", "--all", "--check"],
         &[
@@ -36,6 +41,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "--all-features",
             "--document-private-items",
         ],
+        // Each feature of leadpool-diesel builds alone.
+        &[
+            "clippy",
+            "-p",
+            "leadpool-diesel",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &[
+            "clippy",
+            "-p",
+            "leadpool-diesel",
+            "--all-targets",
+            "--no-default-features",
+            "--features",
+            "blocking",
+            "--",
+            "-D",
+            "warnings",
+        ],
         // Features only add.
         &["doc", "-p", "leadpool", "--no-deps"],
     ];
@@ -45,22 +72,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ];
     if !args.tests_only {
         for check in checks {
-            cargo(check)?;
+            cargo(check, &libpq, None)?;
         }
     }
+    let scratch = scratch::in_memory();
     for test in tests {
-        cargo(test)?;
+        cargo(test, &libpq, scratch.as_ref().map(TempDir::path))?;
     }
     Ok(())
 }
 
-fn cargo(args: &[&str]) -> Result<()> {
+fn cargo(args: &[&str], libpq: &Libpq, scratch: Option<&Path>) -> Result<()> {
     println!("\n$ cargo {}", args.join(" "));
     let begun = Instant::now();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(args)
         .env("RUSTDOCFLAGS", "-D warnings")
+        .envs(libpq.variable())
+        .envs(scratch.map(|dir| ("TMPDIR", dir)))
         .status()?;
     if !status.success() {
         return Err(format!("`cargo {}` failed", args.join(" ")).into());

@@ -8,8 +8,18 @@ use serde_json::Value;
 
 #[test]
 fn an_application_on_sqlx_goes_on_working_through_all_faults() {
+    goes_on_working("sqlx");
+}
+
+#[cfg(feature = "diesel-blocking")]
+#[test]
+fn a_synchronous_application_on_diesel_goes_on_working_through_all_faults() {
+    goes_on_working("diesel-blocking");
+}
+
+fn goes_on_working(driver: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["demo", "--driver", "sqlx", "--workers", "4", "--readers"])
+        .args(["demo", "--driver", driver, "--workers", "4", "--readers"])
         .args(["2", "--hold-seconds", "1", "--json"])
         .output()
         .unwrap();

@@ -1,10 +1,15 @@
 //! `cargo xtask demo`: an application that goes on working while its primary is lost.
 
 mod book;
+mod diesel;
+#[cfg(feature = "diesel-blocking")]
+mod diesel_blocking;
 mod fault;
 mod live;
 mod native;
 mod observer;
+#[cfg(not(feature = "diesel-blocking"))]
+mod rebuilt;
 mod report;
 mod sqlx;
 mod stack;
@@ -34,6 +39,11 @@ enum Driver {
     Native,
     /// sqlx: leadpool-sqlx, compared with `sqlx::PgPool`.
     Sqlx,
+    /// diesel-async: leadpool-diesel, compared with diesel-async's deadpool.
+    Diesel,
+    /// diesel over libpq: leadpool-diesel, compared with diesel's r2d2. It is built first, with
+    /// libpq.
+    DieselBlocking,
 }
 
 #[derive(clap::Args)]
@@ -92,6 +102,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
         match args.driver {
             Driver::Native => play_all::<native::Leadpool, native::Plain>(&args, &install).await,
             Driver::Sqlx => play_all::<sqlx::Leadpool, sqlx::Plain>(&args, &install).await,
+            Driver::Diesel => play_all::<diesel::Leadpool, diesel::Plain>(&args, &install).await,
+            #[cfg(feature = "diesel-blocking")]
+            Driver::DieselBlocking => {
+                use diesel_blocking::{Leadpool, Plain};
+
+                play_all::<Leadpool, Plain>(&args, &install).await
+            }
+            #[cfg(not(feature = "diesel-blocking"))]
+            Driver::DieselBlocking => rebuilt::run("diesel-blocking"),
         }
     })
 }

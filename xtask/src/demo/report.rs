@@ -136,19 +136,21 @@ impl Report {
 /// A table for a person.
 pub(super) fn table(ours: &Report, plain: Option<&Report>) -> String {
     let mut text = String::new();
+    let reports: Vec<&Report> = [Some(ours), plain].into_iter().flatten().collect();
+    let longest = reports.iter().map(|report| report.name.len()).max();
+    let width = longest.map_or(20, |name| (name + 2).max(20));
     // Writing to a String can't fail.
     let mut line = |cells: &[String]| {
         let mut row = String::new();
         for (at, cell) in cells.iter().enumerate() {
             let _ = match at {
                 0 => write!(row, "{cell:<28}"),
-                _ => write!(row, "{cell:>20}"),
+                _ => write!(row, "{cell:>width$}"),
             };
         }
         text.push_str(row.trim_end());
         text.push('\n');
     };
-    let reports: Vec<&Report> = [Some(ours), plain].into_iter().flatten().collect();
     let cells = |label: &str, value: &dyn Fn(&Report) -> String| {
         let mut cells = vec![label.to_owned()];
         cells.extend(reports.iter().map(|report| value(report)));
