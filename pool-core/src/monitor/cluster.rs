@@ -278,20 +278,34 @@ impl Cluster {
     }
 
     /// Notes a checkout of the writer.
+    #[inline]
     pub(crate) fn note_writing(&self) {
-        let shared = &self.inner.shared;
-        if shared.note_writing() && self.inner.requests.try_send(Request::Writing).is_err() {
+        if self.inner.shared.note_writing() {
+            self.tell_writing();
+        }
+    }
+
+    #[cold]
+    fn tell_writing(&self) {
+        if self.inner.requests.try_send(Request::Writing).is_err() {
             // The next one tells.
-            shared.take_writing();
+            self.inner.shared.take_writing();
         }
     }
 
     /// Notes a checkout of any host.
+    #[inline]
     pub(crate) fn note_use(&self) {
-        let shared = &self.inner.shared;
-        if shared.note_use() && self.inner.requests.try_send(Request::InUse).is_err() {
+        if self.inner.shared.note_use() {
+            self.tell_use();
+        }
+    }
+
+    #[cold]
+    fn tell_use(&self) {
+        if self.inner.requests.try_send(Request::InUse).is_err() {
             // The next one tells.
-            shared.take_used();
+            self.inner.shared.take_used();
         }
     }
 

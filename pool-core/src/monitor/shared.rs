@@ -201,6 +201,7 @@ impl Shared {
     }
 
     /// Notes that the application writes; whether the monitor has to be told.
+    #[inline]
     pub(crate) fn note_writing(&self) -> bool {
         !self.writing.load(Ordering::Relaxed) && !self.writing.swap(true, Ordering::Relaxed)
     }
@@ -210,6 +211,7 @@ impl Shared {
     }
 
     /// Notes that connections are in use; whether the monitor has to be told.
+    #[inline]
     pub(crate) fn note_use(&self) -> bool {
         !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }

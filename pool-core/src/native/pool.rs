@@ -120,10 +120,10 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in the queue; nothing leaks.
-    pub async fn get(&self) -> Result<Client, Error> {
+    #[inline]
+    pub fn get(&self) -> impl Future<Output = Result<Client, Error>> + Send + '_ {
         let config = self.cluster().config();
         self.checkout(config.target(), config.pool().checkout_timeout)
-            .await
     }
 
     /// Takes a connection to a standby, each in its turn; to the writer while no standby is
@@ -136,9 +136,10 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
-    pub async fn reader(&self) -> Result<Client, Error> {
+    #[inline]
+    pub fn reader(&self) -> impl Future<Output = Result<Client, Error>> + Send + '_ {
         let timeout = self.cluster().config().pool().checkout_timeout;
-        self.checkout(Target::PreferStandby, timeout).await
+        self.checkout(Target::PreferStandby, timeout)
     }
 
     /// Takes a connection to a host that is usable as `target` asks.
@@ -150,9 +151,12 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
-    pub async fn get_as(&self, target: Target) -> Result<Client, Error> {
+    pub fn get_as(
+        &self,
+        target: Target,
+    ) -> impl Future<Output = Result<Client, Error>> + Send + '_ {
         let timeout = self.cluster().config().pool().checkout_timeout;
-        self.checkout(target, timeout).await
+        self.checkout(target, timeout)
     }
 
     /// Takes a connection within a time of its own.
@@ -164,8 +168,12 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
-    pub async fn timeout_get(&self, target: Target, timeout: Duration) -> Result<Client, Error> {
-        self.checkout(target, timeout).await
+    pub fn timeout_get(
+        &self,
+        target: Target,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Client, Error>> + Send + '_ {
+        self.checkout(target, timeout)
     }
 
     /// No `async fn`: each layer of those moves the connection once more.

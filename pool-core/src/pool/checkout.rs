@@ -80,24 +80,57 @@ impl<D: Driver> SubPools<D> {
     /// # Cancel safety
     ///
     /// Dropping the future gives back the place in each queue; nothing leaks.
-    pub async fn checkout<R>(
+    #[inline]
+    pub fn checkout<R>(
         &self,
         purpose: Purpose,
         target: Target,
         timeout: Duration,
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
-    ) -> Result<R, Error> {
-        let chosen = match self.idle(target, &hand_out) {
-            Ok(idle) => {
-                self.meters.succeeded(target);
-                return Ok(idle);
+    ) -> impl Future<Output = Result<R, Error>> {
+        self.checkout_as(purpose, target, timeout, hand_out, |error| error)
+    }
+
+    /// The same with errors of another kind: what `refuse` makes of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkout`](Self::checkout).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`checkout`](Self::checkout).
+    #[inline]
+    pub fn checkout_as<R, E>(
+        &self,
+        purpose: Purpose,
+        target: Target,
+        timeout: Duration,
+        hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
+        refuse: impl Fn(Error) -> E,
+    ) -> impl Future<Output = Result<R, E>> {
+        let mut waiting = None;
+        // No `async` block, and no adapter around one: each of those moves the connection once
+        // more, and the drivers' are large.
+        poll_fn(move |cx| {
+            let done = |got: Result<(D::Conn, Arc<Generation>), Error>| match got {
+                Ok((conn, generation)) => Ok(hand_out(conn, &generation)),
+                Err(error) => Err(refuse(error)),
+            };
+            if let Some(wait) = &mut waiting {
+                return Future::poll(Pin::as_mut(wait), cx).map(done);
             }
-            Err(chosen) => chosen,
-        };
-        let ask = Ask { purpose, target };
-        // Apart, so that its large state burdens only those who wait.
-        let (conn, generation) = Box::pin(self.observed_wait(ask, timeout, chosen)).await?;
-        Ok(hand_out(conn, &generation))
+            self.idle(
+                target,
+                |conn, generation| Poll::Ready(Ok(hand_out(conn, generation))),
+                |chosen| {
+                    let ask = Ask { purpose, target };
+                    // Apart, so that its large state burdens only those who wait.
+                    let wait = Box::pin(self.observed_wait(ask, timeout, chosen));
+                    waiting.insert(wait).as_mut().poll(cx).map(done)
+                },
+            )
+        })
     }
 
     /// Takes a connection only if one is idle, and without overtaking anybody.
@@ -106,37 +139,45 @@ impl<D: Driver> SubPools<D> {
         target: Target,
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
     ) -> Option<R> {
-        let idle = self.idle(target, hand_out).ok()?;
-        self.meters.succeeded(target);
-        Some(idle)
+        let hand_out = |conn, generation: &_| Some(hand_out(conn, generation));
+        self.idle(target, hand_out, |_| None)
     }
 
-    /// Takes a connection that is idle, without overtaking anybody; else says whose turn it was.
-    #[inline]
-    fn idle<R>(
+    /// Hands out a connection that is idle, without overtaking anybody; else says whose turn it
+    /// was.
+    #[inline(always)]
+    fn idle<T>(
         &self,
         target: Target,
-        hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
-    ) -> Result<R, Option<Arc<SubPool<D>>>> {
+        hand_out: impl FnOnce(D::Conn, &Arc<Generation>) -> T,
+        otherwise: impl FnOnce(Option<Arc<SubPool<D>>>) -> T,
+    ) -> T {
         if self.gate(target).is_queued() {
-            return Err(None);
+            return otherwise(None);
         }
         let routes = self.routes.load();
         let Some(sub_pool) = routes.route(target, &self.cluster) else {
-            return Err(None);
+            return otherwise(None);
         };
         // What has to be cleaned first takes a round trip, and must not be dropped meanwhile.
-        if self.cluster.config().session().recycling.sql().is_some() {
-            return Err(Some(sub_pool.clone()));
+        if self.cleans {
+            return otherwise(Some(sub_pool.clone()));
         }
-        match D::try_get(&sub_pool.pool) {
-            // In a guard, so that the connection is moved once only.
-            Some(conn) if self.is_fit(sub_pool, &conn) => Ok(hand_out(conn, &sub_pool.generation)),
+        let idle = D::try_get(&sub_pool.pool);
+        // Looked at where it lies, and moved only then.
+        let is_fit = idle
+            .as_ref()
+            .is_some_and(|conn| self.is_fit(sub_pool, conn));
+        match idle {
+            Some(conn) if is_fit => {
+                self.meters.succeeded(target);
+                hand_out(conn, &sub_pool.generation)
+            }
             Some(conn) => {
                 self.put_back(sub_pool, conn);
-                Err(None)
+                otherwise(None)
             }
-            None => Err(Some(sub_pool.clone())),
+            None => otherwise(Some(sub_pool.clone())),
         }
     }
 
@@ -149,7 +190,7 @@ impl<D: Driver> SubPools<D> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn note(&self, sub_pool: &SubPool<D>) {
         if sub_pool.generation.is_writer() {
             self.cluster.note_writing();
@@ -158,7 +199,7 @@ impl<D: Driver> SubPools<D> {
     }
 
     /// The last look before an idle connection is handed out.
-    #[inline]
+    #[inline(always)]
     fn is_fit(&self, sub_pool: &SubPool<D>, conn: &D::Conn) -> bool {
         self.note(sub_pool);
         sub_pool.generation.is_open() && !self.lives.is_over_when_taken(D::stamp(conn))

@@ -22,6 +22,7 @@ impl Gate {
     }
 
     /// Whether somebody waits: who comes now must not overtake.
+    #[inline]
     pub(super) fn is_queued(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
     }

@@ -204,6 +204,7 @@ impl Generation {
     }
 
     /// Whether the host is the writer, by the newest topology.
+    #[inline]
     #[must_use]
     pub fn is_writer(&self) -> bool {
         self.is_writer.load(Ordering::Acquire)

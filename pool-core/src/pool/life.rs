@@ -72,8 +72,12 @@ impl Lives {
     /// Whether a connection has lived for too long.
     #[inline]
     pub(super) fn is_over(&self, opened: Instant, now: Instant) -> bool {
-        let age = now.saturating_duration_since(opened);
-        age >= self.surely_young && self.is_beyond(self.max_lifetime, opened, age)
+        // Cheaper than its age.
+        let young = opened.checked_add(self.surely_young);
+        young.is_some_and(|until| now >= until) && {
+            let age = now.saturating_duration_since(opened);
+            self.is_beyond(self.max_lifetime, opened, age)
+        }
     }
 
     /// Whether a connection has been idle for too long.

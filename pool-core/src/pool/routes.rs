@@ -55,7 +55,7 @@ impl<D: Driver> Routes<D> {
     }
 
     /// The sub-pool that serves a checkout that has only begun.
-    #[inline]
+    #[inline(always)]
     pub(super) fn route(&self, target: Target, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
         if self.state != State::default() {
             return None;
@@ -64,7 +64,11 @@ impl<D: Driver> Routes<D> {
     }
 
     /// The sub-pool that serves a checkout, paused or not.
+    #[inline(always)]
     pub(super) fn find(&self, target: Target, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
+        if target == Target::Primary {
+            return self.writer.as_ref();
+        }
         match self.usable().route(target)? {
             Route::Writer => self.writer.as_ref(),
             Route::Reader => self.reader(cluster),

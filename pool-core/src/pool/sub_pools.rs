@@ -46,6 +46,8 @@ pub struct SubPools<D: Driver> {
     pub(super) waiting: Waiting,
     pub(super) limits: LimitSettings,
     pub(super) lives: Lives,
+    /// Whether something is sent to a used connection before it is handed out again.
+    pub(super) cleans: bool,
     pub(super) pauses: Pauses,
     /// The checkouts that have to wait, and the transactions that run.
     pub(super) busy: TaskTracker,
@@ -123,6 +125,7 @@ impl<D: Driver> SubPools<D> {
             other_gate: Gate::new(),
             waiting: Waiting::new(limits.max_waiting),
             lives: Lives::new(&limits),
+            cleans: cluster.config().session().recycling.sql().is_some(),
             limits,
             pauses: Pauses::default(),
             busy: TaskTracker::new(),

@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, deadpool as pooled};
-use futures_util::TryFutureExt as _;
 use leadpool::{
     Cluster, PauseGuard, Status, Target, TlsConnector,
     adapter::{Purpose, Resolver, SubPools, Transactions, canceller},
@@ -127,10 +126,8 @@ impl Pool {
         &self,
         timeout: Duration,
     ) -> impl Future<Output = Result<Object, PoolError>> + Send + '_ {
-        let sub_pools = &self.inner.sub_pools;
-        sub_pools
-            .checkout(Purpose::New, self.target, timeout, |conn, _| conn)
-            .map_err(into_pooled)
+        let (sub_pools, target) = (&self.inner.sub_pools, self.target);
+        sub_pools.checkout_as(Purpose::New, target, timeout, |conn, _| conn, into_pooled)
     }
 
     /// A real `deadpool::Pool<AsyncPgConnection>` of diesel-async's that follows the writer, for

@@ -16,7 +16,7 @@ use leadpool::{
     adapter::{Driver, Generation, GetError, Stamp, recycling_sql},
 };
 use tokio::{
-    task::{spawn_blocking, unconstrained, yield_now},
+    task::{spawn_blocking, yield_now},
     time::timeout,
 };
 
@@ -29,6 +29,13 @@ use super::{
 /// What was in use so short a time ago needs no look at its socket.
 const FRESH: Duration = Duration::from_millis(100);
 const TEST: &str = "SELECT 1";
+/// Not even a place in the queue is taken: that would ask Tokio, which makes a task wait now and then
+/// for the sake of others, and who blocks can't let them run.
+const AT_ONCE: Timeouts = Timeouts {
+    wait: Some(Duration::ZERO),
+    create: None,
+    recycle: None,
+};
 
 /// diesel over libpq, pooled by deadpool, one pool a host.
 pub(super) struct Libpq {
@@ -121,15 +128,14 @@ impl Driver for Libpq {
             .expect("invariant: building fails only for timeouts without a runtime, none are set")
     }
 
-    #[inline]
+    // Else the connection is moved once more.
+    #[inline(always)]
     fn try_get(pool: &HostPool) -> Option<HostObject> {
         if pool.manager().check.is_some() {
             return None;
         }
-        // What is not ready at once has done nothing yet. In a task of the application's, Tokio would
-        // make it wait now and then for the sake of others: but who blocks can't let them run.
-        let timeouts = Timeouts::default();
-        let getting = pin!(unconstrained(pool.timeout_get(&timeouts)));
+        // What is not ready at once has done nothing yet.
+        let getting = pin!(pool.timeout_get(&AT_ONCE));
         match getting.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(object)) => living(object),
             Poll::Ready(Err(_)) | Poll::Pending => None,
