@@ -72,14 +72,33 @@ impl Driver for Native {
             .expect("invariant: building fails only for timeouts without a runtime, none are set")
     }
 
-    // Else the connection is moved once more.
-    #[inline(always)]
     fn try_get(pool: &Pool) -> Option<Object> {
+        Self::with_idle(pool, |_| true, Some, |_| None)
+    }
+
+    #[inline(always)]
+    fn with_idle<T>(
+        pool: &Pool,
+        is_fit: impl FnOnce(&Object) -> bool,
+        hand_out: impl FnOnce(Object) -> T,
+        otherwise: impl FnOnce(Option<Object>) -> T,
+    ) -> T {
         // What is not ready at once has done nothing yet: `HostConnect` is about to begin.
         let getting = pin!(pool.timeout_get(&AT_ONCE));
-        match getting.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(object)) => Some(object),
-            Poll::Ready(Err(_)) | Poll::Pending => None,
+        let got = getting.poll(&mut Context::from_waker(Waker::noop()));
+        // Looked at where it lies.
+        match &got {
+            Poll::Ready(Ok(object)) if is_fit(object) => {}
+            _ => {
+                return otherwise(match got {
+                    Poll::Ready(Ok(object)) => Some(object),
+                    Poll::Ready(Err(_)) | Poll::Pending => None,
+                });
+            }
+        }
+        match got {
+            Poll::Ready(Ok(object)) => hand_out(object),
+            Poll::Ready(Err(_)) | Poll::Pending => otherwise(None),
         }
     }
 

@@ -163,22 +163,24 @@ impl<D: Driver> SubPools<D> {
         if self.cleans {
             return otherwise(Some(sub_pool.clone()));
         }
-        let idle = D::try_get(&sub_pool.pool);
-        // Looked at where it lies, and moved only then.
-        let is_fit = idle
-            .as_ref()
-            .is_some_and(|conn| self.is_fit(sub_pool, conn));
-        match idle {
-            Some(conn) if is_fit => {
-                self.meters.succeeded(target);
-                hand_out(conn, &sub_pool.generation)
-            }
-            Some(conn) => {
-                self.put_back(sub_pool, conn);
-                otherwise(None)
-            }
-            None => otherwise(Some(sub_pool.clone())),
-        }
+        D::with_idle(
+            &sub_pool.pool,
+            |conn| {
+                let is_fit = self.is_fit(sub_pool, conn);
+                if is_fit {
+                    self.meters.succeeded(target);
+                }
+                is_fit
+            },
+            |conn| hand_out(conn, &sub_pool.generation),
+            |unfit| match unfit {
+                Some(conn) => {
+                    self.put_back(sub_pool, conn);
+                    otherwise(None)
+                }
+                None => otherwise(Some(sub_pool.clone())),
+            },
+        )
     }
 
     /// The queue of those who ask for the same: the writer, or something else.

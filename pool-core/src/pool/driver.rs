@@ -23,6 +23,21 @@ pub trait Driver: Send + Sync + 'static {
     /// Takes an idle connection; `None` if there is none at once. Must neither wait nor open one.
     fn try_get(pool: &Self::Pool) -> Option<Self::Conn>;
 
+    /// Takes an idle connection, hands it out if it is fit, and says what becomes of it otherwise,
+    /// or of there being none. A driver does it by itself to move the connection once less.
+    #[inline(always)]
+    fn with_idle<T>(
+        pool: &Self::Pool,
+        is_fit: impl FnOnce(&Self::Conn) -> bool,
+        hand_out: impl FnOnce(Self::Conn) -> T,
+        otherwise: impl FnOnce(Option<Self::Conn>) -> T,
+    ) -> T {
+        match Self::try_get(pool) {
+            Some(conn) if is_fit(&conn) => hand_out(conn),
+            other => otherwise(other),
+        }
+    }
+
     /// Takes a connection, waiting for one to be returned or opened. Dropping the future must leak
     /// nothing.
     fn get(
