@@ -5,6 +5,7 @@
 pub mod adapter;
 pub mod config;
 mod connect;
+pub mod consistency;
 pub mod credentials;
 pub mod discovery;
 pub mod error;

@@ -8,7 +8,9 @@
 //! - Implement [`Driver`] for the driver's own pool of one host. Each is opened for a
 //!   [`Generation`] of its host, and is closed when that generation ends.
 //! - [`SubPools`] keeps one for each host of a [`Cluster`](crate::Cluster), in step with the
-//!   topology, and [checks out](SubPools::checkout) of the right one.
+//!   topology, and [checks out](SubPools::checkout) of the right one; for a read with a token, of
+//!   one that [has what it stands for](SubPools::checkout_at). Where connections have no [`Stamp`],
+//!   [`Generation::note_opened`] is called for each.
 //! - What a driver sees goes back by [`Generation::report`]; what hangs on a generation ends when
 //!   it is [retired](Generation::retired) (handed out no more) or
 //!   [aborted](Generation::aborted) (ends now).

@@ -17,6 +17,13 @@ macro_rules! tx_setters {
             self.target($crate::topology::Target::PreferStandby).read_only(true)
         }
 
+        /// Only reads, and sees what the token stands for: on a standby that has replayed it, else
+        #[doc = concat!(" on the writer, as [`Pool::reader_at`](", $root, "::Pool::reader_at). Each attempt is served anew.")]
+        pub fn reader_at(mut self, token: &$crate::consistency::ConsistencyToken) -> Self {
+            self.options.token = Some(*token);
+            self.reader()
+        }
+
         /// Where it runs: on the writer by default. What goes to a standby should be
         /// [`read_only`](Self::read_only) too, so that it fails the same way when the writer serves it:
         /// see [`reader`](Self::reader).

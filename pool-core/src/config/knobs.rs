@@ -57,6 +57,7 @@ macro_rules! every_knob {
                     connect_timeout: Duration,
                     max_concurrent_connects: usize,
                     statement_timeout: Option<Duration>,
+                    consistency_wait: Duration,
                     startup_timeout: Duration,
                     lazy: bool,
                 }

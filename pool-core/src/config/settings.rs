@@ -89,6 +89,14 @@ pub struct PoolSettings {
     /// server or role have one. Default `None`: what server and role say, since only the
     /// application knows how long its reports take.
     pub statement_timeout: Option<Duration>,
+    /// How long a read with a [consistency token](crate::consistency) waits for a standby that has
+    /// not been seen to have it, before the writer serves it.
+    ///
+    /// While there is no writer it waits on, for either. Bounded by
+    /// [`checkout_timeout`](Self::checkout_timeout). With zero only standbys that are known to have
+    /// it serve. Default 100 ms: streaming and replay take a few, and one that is behind by more
+    /// than that costs less if it is not waited for.
+    pub consistency_wait: Duration,
     /// How long `connect` waits for the first usable host.
     ///
     /// Of no effect with [`lazy`](Self::lazy). Greater than 0. Default 30 s, as
@@ -110,6 +118,7 @@ impl Default for PoolSettings {
             connect_timeout: Duration::from_secs(5),
             max_concurrent_connects: 8,
             statement_timeout: None,
+            consistency_wait: Duration::from_millis(100),
             startup_timeout: Duration::from_secs(30),
             lazy: false,
         }

@@ -3,8 +3,8 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use super::{
-    Disposition, DriverError, HookFailed, Overloaded, Paused, QueueFull, SessionMoved, TxPhase,
-    adapter_error, in_words, is_connection_loss,
+    Disposition, DriverError, HookFailed, Overloaded, Paused, QueueFull, SessionMoved,
+    TokenRefused, TxPhase, adapter_error, in_words, is_connection_loss,
 };
 use crate::{
     config::ConfigError,
@@ -47,6 +47,8 @@ pub enum Error {
     Paused(Box<Paused>),
     /// A host refused the connection for a reason that waiting does not cure.
     Connect(Box<ConnectError>),
+    /// A consistency token that no host of this cluster can serve.
+    TokenRefused(Box<TokenRefused>),
     /// The pool has been closed.
     Closed,
     /// A statement failed; the driver's own error.
@@ -166,6 +168,7 @@ impl Error {
             ),
             Self::Config(_)
             | Self::Connect(_)
+            | Self::TokenRefused(_)
             | Self::Closed
             | Self::Unknown(_)
             | Self::NotReplicated { .. }
@@ -231,6 +234,7 @@ impl fmt::Display for Error {
             Self::Overloaded(error) => fmt::Display::fmt(error, f),
             Self::Paused(error) => fmt::Display::fmt(error, f),
             Self::Connect(error) => fmt::Display::fmt(error, f),
+            Self::TokenRefused(error) => fmt::Display::fmt(error, f),
             Self::Closed => f.write_str("the pool is closed: build a new one to go on"),
             Self::Postgres(error) => match error.as_db_error() {
                 Some(db) => write!(
@@ -325,6 +329,7 @@ impl StdError for Error {
             Self::Driver(error) => Some(error.as_ref()),
             Self::User(error) => Some(error.as_ref()),
             Self::Closed
+            | Self::TokenRefused(_)
             | Self::Invalidated { .. }
             | Self::SessionMoved(_)
             | Self::NotReplicated { .. }

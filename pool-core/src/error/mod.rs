@@ -4,6 +4,7 @@ mod cancelled;
 mod classify;
 mod driver;
 mod kinds;
+mod refused;
 mod session;
 mod sqlstate;
 mod waits;
@@ -18,5 +19,6 @@ pub(crate) use words::{in_words, tls_error};
 
 pub use crate::tls::TlsError;
 pub use kinds::{BoxError, ConnectError, Error, InDoubt, NoHost};
+pub use refused::TokenRefused;
 pub use session::{HookFailed, SessionMoved};
 pub use waits::{Overloaded, Paused, QueueFull};

@@ -2,6 +2,7 @@
 //!
 //! - [Is my commit safe?](commit) What becomes of a COMMIT that a failover cuts off.
 //! - [What is retried](retries) Every error, in every phase of a transaction.
+//! - [Reading one's own writes](consistency) Standbys that have what was written, tokens, failovers.
 //! - [Silence](silence) What each timer does, and what becomes of a query on a host that is gone.
 //! - [How many connections, and for how long](limits) Sizes, lives, queues, pauses, the end.
 //! - [Any cluster](clusters) Where hosts come from, a page for each source; which standby reads.
@@ -21,6 +22,10 @@ pub mod commit {
 
 pub mod retries {
     #![doc = include_str!("retries.md")]
+}
+
+pub mod consistency {
+    #![doc = include_str!("consistency.md")]
 }
 
 pub mod silence {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Pauses, Pulse,
+    Pauses, Pulse, Replay,
     shared::{Follower, Shared},
     worker::{Request, Worker},
 };
@@ -312,6 +312,11 @@ impl Cluster {
     /// Where signs of a host's life are noted.
     pub(crate) fn pulse(&self, host: &HostAddr) -> Arc<Pulse> {
         self.inner.shared.pulse(host)
+    }
+
+    /// What is known of how far the host is.
+    pub(crate) fn replay(&self, host: &HostAddr) -> Arc<Replay> {
+        self.inner.shared.replay(host)
     }
 
     pub(crate) fn reporter(&self) -> Reporter {

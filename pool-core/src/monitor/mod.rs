@@ -12,16 +12,21 @@ mod pauses;
 mod probe;
 mod prober;
 mod pulse;
+mod replay;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod wakes;
+mod watch;
 mod watchdog;
 mod worker;
+mod written;
 
 pub use cluster::Cluster;
 pub(crate) use cluster::Reporter;
 pub(crate) use pauses::Pauses;
 pub(crate) use pulse::Pulse;
+pub(crate) use replay::{Replay, Seen};
 pub(crate) use shared::Follower;
 pub(crate) use wakes::Wakes;
+pub(crate) use written::vantage;

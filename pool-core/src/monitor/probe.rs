@@ -96,12 +96,6 @@ impl Probe {
                     Ok(join(client.simple_query(KIND), client.simple_query(IDENTITY)).await)
                 })
                 .await?;
-            let first = |messages: Vec<SimpleQueryMessage>| {
-                messages.into_iter().find_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                    _ => None,
-                })
-            };
             let aurora = first(kind.map_err(|error| failure(&error))?).as_deref() == Some("t");
             let system_identifier = match identity.map_err(|error| failure(&error)) {
                 // It is told as a signed number.
@@ -148,6 +142,12 @@ impl Probe {
         Ok(answer)
     }
 
+    /// Asks for one text; the first row's first column.
+    pub(super) async fn ask_text(&mut self, sql: &str) -> Result<Option<String>, Failure> {
+        let messages = self.session.ask(|client| client.simple_query(sql)).await?;
+        Ok(first(messages))
+    }
+
     /// Whether it is time for a fresh connection: the name may lead to another server by now, and
     /// an open connection would never tell. While a writer is `missing`, a host that can't be it is
     /// looked at again soon.
@@ -167,6 +167,13 @@ impl Probe {
     pub(super) async fn ended(&mut self) {
         self.session.ended().await;
     }
+}
+
+fn first(messages: Vec<SimpleQueryMessage>) -> Option<String> {
+    messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    })
 }
 
 fn plain(row: &Row) -> Answer {

@@ -40,6 +40,8 @@ pub(super) struct Finding {
     pub(super) host: HostAddr,
     /// Counts the probes of this host.
     pub(super) number: u64,
+    /// When this one began.
+    pub(super) begun: Instant,
     pub(super) result: Result<Answer, Failure>,
     /// The probe is over; a silent one goes on.
     pub(super) over: bool,
@@ -99,6 +101,7 @@ impl Prober {
             let finding = Finding {
                 host: self.host.clone(),
                 number,
+                begun,
                 result,
                 over: true,
             };
@@ -190,6 +193,7 @@ impl Prober {
                     let finding = Finding {
                         host: self.host.clone(),
                         number,
+                        begun: Instant::now(),
                         result: Err(Failure::Silent),
                         over: false,
                     };

@@ -10,9 +10,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{Pauses, Pulse};
+use super::{Pauses, Pulse, Replay};
 use crate::{
     failover::Answer,
     observe::Levels,
@@ -61,6 +61,7 @@ pub(crate) struct Shared {
     used: AtomicBool,
     closed: AtomicBool,
     pulses: Mutex<HashMap<HostAddr, Arc<Pulse>>>,
+    replays: Mutex<HashMap<HostAddr, Arc<Replay>>>,
     /// Who has all pools of the cluster paused.
     pauses: Pauses,
     /// What is remembered of promotions and flushed logs.
@@ -77,6 +78,7 @@ impl Shared {
             used: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             pulses: Mutex::default(),
+            replays: Mutex::default(),
             pauses: Pauses::default(),
             history: Mutex::new(History::default()),
         }
@@ -97,8 +99,15 @@ impl Shared {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what a host said of its life.
-    pub(super) fn remember(&self, host: &HostAddr, answer: &Answer) {
+    /// Remembers what a host said of its life, asked after `begun`.
+    pub(super) fn remember(&self, host: &HostAddr, begun: Instant, answer: &Answer) {
+        let replay = {
+            let replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            replays.get(host).cloned()
+        };
+        if let Some(replay) = replay {
+            replay.probed(begun.into_std(), answer);
+        }
         let Some(started_at) = answer.started_at else {
             return;
         };
@@ -239,10 +248,18 @@ impl Shared {
         pulses.entry(host.clone()).or_default().clone()
     }
 
+    /// What is known of how far the host is.
+    pub(crate) fn replay(&self, host: &HostAddr) -> Arc<Replay> {
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays.entry(host.clone()).or_default().clone()
+    }
+
     /// Forgets a host that has left.
-    pub(super) fn drop_pulse(&self, host: &HostAddr) {
+    pub(super) fn drop_host(&self, host: &HostAddr) {
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
         pulses.remove(host);
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays.remove(host);
     }
 }
 

@@ -233,6 +233,7 @@ impl Worker {
         let Finding {
             host,
             number,
+            begun,
             result,
             over,
         } = finding;
@@ -248,7 +249,7 @@ impl Worker {
         }
         if let Ok(answer) = &result {
             // Also of a host that is no longer watched: what it said was true.
-            self.shared.remember(&host, answer);
+            self.shared.remember(&host, begun, answer);
         }
         let input = match result {
             Ok(answer) => Input::Answered {
@@ -363,7 +364,7 @@ impl Worker {
                 Action::Unwatch(host) => {
                     if let Some(watched) = self.watched.remove(&host) {
                         watched.task.abort();
-                        self.shared.drop_pulse(&host);
+                        self.shared.drop_host(&host);
                     }
                 }
                 Action::Probe(host) => {
@@ -390,6 +391,8 @@ impl Worker {
     }
 
     fn watch(&mut self, host: HostAddr) {
+        // What it says is kept from the first word on.
+        drop(self.shared.replay(&host));
         let bell = Arc::new(Bell::default());
         let prober = Prober {
             config: self.config.clone(),

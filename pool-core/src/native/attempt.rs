@@ -4,16 +4,17 @@ use std::{pin::Pin, sync::Arc};
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio_postgres::{SimpleQueryStream, error::SqlState};
+use tokio_postgres::{SimpleQueryStream, Statement, error::SqlState};
 
 use super::{
     Native,
     capture::{Capture, Captured, run_behind},
-    commit::commit,
+    commit::{commit, commit_with_token},
     lease::{Lease, Tx},
     session::Sessions,
 };
 use crate::{
+    consistency::ConsistencyToken,
     error::{Error, driver_error, is_connection_loss},
     pool::SubPools,
     tx::{Failure, Options, Try, TxAttempt},
@@ -32,6 +33,51 @@ pub(super) async fn attempt<T, F, Fut>(
     closure: F,
     this: Try,
 ) -> Result<T, Failure>
+where
+    F: FnOnce(Tx) -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let (value, ready) = until_commit(pools, sessions, options, closure, this).await?;
+    commit(ready).await?;
+    Ok(value)
+}
+
+/// The same, and what a read must have seen in order to see it.
+///
+/// # Cancel safety
+///
+/// As [`attempt`].
+pub(super) async fn attempt_with_token<T, F, Fut>(
+    pools: &SubPools<Native>,
+    sessions: &Sessions,
+    options: &Options,
+    closure: F,
+    this: Try,
+) -> Result<(T, ConsistencyToken), Failure>
+where
+    F: FnOnce(Tx) -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let (value, ready) = until_commit(pools, sessions, options, closure, this).await?;
+    let token = commit_with_token(ready).await?;
+    Ok((value, token))
+}
+
+/// What has come as far as COMMIT.
+pub(super) struct Ready<'a> {
+    pub(super) attempt: TxAttempt<'a, SubPools<Native>>,
+    pub(super) lease: Arc<Lease>,
+    /// Leaves a token before COMMIT.
+    pub(super) insert: Option<Statement>,
+}
+
+async fn until_commit<'a, T, F, Fut>(
+    pools: &'a SubPools<Native>,
+    sessions: &Sessions,
+    options: &'a Options,
+    closure: F,
+    this: Try,
+) -> Result<(T, Ready<'a>), Failure>
 where
     F: FnOnce(Tx) -> Fut,
     Fut: Future<Output = Result<T, Error>>,
@@ -64,7 +110,12 @@ where
                     if is_captured {
                         attempt.set_evidence(evidence, insert.is_some());
                     }
-                    return commit(attempt, lease, insert).await.map(|()| value);
+                    let ready = Ready {
+                        attempt,
+                        lease,
+                        insert,
+                    };
+                    return Ok((value, ready));
                 }
                 Err(begin) => begin.into(),
             }

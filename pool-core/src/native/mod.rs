@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod pausing;
 mod pool;
+mod reader_at;
 mod recycle;
 mod refusal;
 pub(crate) mod resolve;

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use super::{Pool, Tx, attempt};
 use crate::{
+    consistency::ConsistencyToken,
     error::Error,
     tx::{Options, Replay},
 };
@@ -63,6 +64,40 @@ impl<'a> TxBuilder<'a> {
         transactions
             .run(pools, options, |this| {
                 attempt::attempt(pools, sessions, options, closure.clone(), this)
+            })
+            .await
+    }
+
+    /// Runs the transaction, and says what a read must have seen in order to see it.
+    ///
+    /// The position is asked for in the same go as COMMIT, so it takes no round trip. If COMMIT is
+    /// answered and this is not, or COMMIT is not and was [found out](crate::manual::commit) to have
+    /// happened, the token is one [of the writer](ConsistencyToken::of_writer); so is that of a
+    /// transaction that ran on a standby, which has nothing to show.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Examples
+    ///
+    /// See [`Pool::reader_at`].
+    pub async fn run_with_token<T, F, Fut>(self, closure: F) -> Result<(T, ConsistencyToken), Error>
+    where
+        F: FnOnce(Tx) -> Fut + Replay,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let pools = self.pool.sub_pools();
+        let sessions = self.pool.sessions();
+        let options = &self.options;
+        let transactions = self.pool.transactions();
+        transactions
+            .run(pools, options, |this| {
+                attempt::attempt_with_token(pools, sessions, options, closure.clone(), this)
             })
             .await
     }

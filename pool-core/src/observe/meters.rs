@@ -12,10 +12,11 @@ use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Unit, wi
 
 use super::metrics::{
     CHECKOUT_WAIT, CHECKOUTS, COMMIT_RESOLUTION, COMMITS_IN_DOUBT, CONNECT_DURATION,
-    CONNECTIONS_LOST, CONNECTS, DISCOVERIES, METRICS, Metric, MetricKind, PROBE_DURATION,
-    PROBE_FAILURES, RETRIES, TRANSACTION_DURATION, TRANSACTIONS,
+    CONNECTIONS_LOST, CONNECTS, CONSISTENT_READS, DISCOVERIES, METRICS, Metric, MetricKind,
+    PROBE_DURATION, PROBE_FAILURES, RETRIES, TRANSACTION_DURATION, TRANSACTIONS,
 };
 use crate::{
+    consistency::Standing,
     error::Error,
     failover::Failure,
     outcome::{Doubt, Outcome},
@@ -139,6 +140,11 @@ const TARGETS: [Target; 7] = [
     Target::Any,
 ];
 
+/// Who serves reads with a token.
+const SERVED_BY: [&str; 4] = ["standby", "waited", "writer", "nobody"];
+/// How many standings there are.
+const STANDINGS: usize = 6;
+
 /// Counts the checkouts of one pool.
 #[derive(Debug)]
 pub(crate) struct CheckoutMeters {
@@ -147,6 +153,8 @@ pub(crate) struct CheckoutMeters {
     succeeded: [Counter; TARGETS.len()],
     /// The waits of those that succeeded, made when the first one waits.
     waits: [OnceLock<Histogram>; TARGETS.len()],
+    /// Those with a token, in the order of [`SERVED_BY`] and of [`Standing`].
+    reads: [[OnceLock<Counter>; STANDINGS]; SERVED_BY.len()],
 }
 
 impl CheckoutMeters {
@@ -154,6 +162,7 @@ impl CheckoutMeters {
         Self {
             succeeded: TARGETS.map(|target| meters.counter(&CHECKOUTS, &[target.as_str(), "ok"])),
             waits: Default::default(),
+            reads: Default::default(),
             meters: meters.clone(),
         }
     }
@@ -165,6 +174,19 @@ impl CheckoutMeters {
     #[inline]
     pub(crate) fn succeeded(&self, target: Target) {
         self.succeeded[target as usize].increment(1);
+    }
+
+    /// A read with a token is served, or not.
+    pub(crate) fn read(&self, served_by: &str, standing: Standing) {
+        let at = SERVED_BY.iter().position(|known| *known == served_by);
+        let count = at.and_then(|at| self.reads[at].get(standing as usize));
+        let counter = || {
+            self.meters
+                .counter(&CONSISTENT_READS, &[served_by, standing.as_str()])
+        };
+        if let Some(count) = count {
+            count.get_or_init(counter).increment(1);
+        }
     }
 
     /// A checkout that had to wait is over.
@@ -267,6 +289,7 @@ pub(super) fn transaction_outcome(error: &Error) -> &'static str {
         | Error::Overloaded(_)
         | Error::Paused(_)
         | Error::Connect(_)
+        | Error::TokenRefused(_)
         | Error::Closed
         | Error::Invalidated { .. }
         | Error::CommitLost { .. }
@@ -284,6 +307,7 @@ pub(super) fn checkout_outcome(error: &Error) -> &'static str {
         Error::Overloaded(_) => "overloaded",
         Error::Paused(_) => "paused",
         Error::Connect(_) => "connect",
+        Error::TokenRefused(_) => "token_refused",
         Error::Closed => "closed",
         _ => "other",
     }
@@ -298,5 +322,11 @@ mod tests {
         for (at, target) in TARGETS.into_iter().enumerate() {
             assert_eq!(target as usize, at, "{target}");
         }
+    }
+
+    #[test]
+    fn each_standing_has_its_place() {
+        // The last one.
+        assert_eq!(Standing::Unknown as usize + 1, STANDINGS);
     }
 }

@@ -81,9 +81,11 @@ table! {
     WRITER_WAITING: Gauge "leadpool_writer_waiting" ["pool"] "count",
         "Checkouts that wait because there is no writer.";
     CHECKOUTS: Counter "leadpool_checkouts_total" ["pool" "target" "outcome"] "count",
-        "Checkouts by what they asked for; `outcome` is `ok`, `no_host`, `queue_full`, `overloaded`, `paused`, `connect`, `closed`, `cancelled` or `other`.";
+        "Checkouts by what they asked for; `outcome` is `ok`, `no_host`, `queue_full`, `overloaded`, `paused`, `connect`, `token_refused`, `closed`, `cancelled` or `other`.";
     CHECKOUT_WAIT: Histogram "leadpool_checkout_wait_seconds" ["pool" "target" "outcome"] "seconds",
         "How long checkouts took that found no idle connection; the others take no time and are not in it.";
+    CONSISTENT_READS: Counter "leadpool_consistent_reads_total" ["pool" "served_by" "standing"] "count",
+        "Reads with a consistency token, by who serves them: `served_by` is `standby` (known to have it), `waited` (a standby that was asked or waited for), `writer` or `nobody`; `standing` is what became of the token: `current`, `kept`, `lost`, `foreign`, `future` or `unknown`.";
     CONNECTS: Counter "leadpool_connects_total" ["pool" "host" "outcome"] "count",
         "Connections that the pool began to open; `outcome` is `ok`, `refused` (by the server), `failed`, `invalidated` or `cancelled`.";
     CONNECT_DURATION: Histogram "leadpool_connect_duration_seconds" ["pool" "host" "outcome"] "seconds",

@@ -18,7 +18,7 @@ pub(crate) use gauges::{Gauges, Levels};
 pub(crate) use meters::{CheckoutMeters, Meters, RetryReason, TransactionMeters};
 pub use metrics::{METRICS, Metric, MetricKind};
 pub(crate) use spans::{
-    Connecting, Transacting, Waiting, attempt_span, error_type, resolution_span,
+    Connecting, Reading, Transacting, Waiting, attempt_span, error_type, resolution_span,
 };
 
 pub(crate) use crate::traces::rows;

@@ -10,6 +10,7 @@ use super::{
     rows,
 };
 use crate::{
+    consistency::{Served, Standing},
     error::Error,
     outcome::Evidence,
     topology::{HostAddr, Target},
@@ -59,6 +60,55 @@ impl Drop for Waiting<'_> {
         self.span.record("leadpool.outcome", self.outcome);
         self.meters
             .waited(self.target, self.outcome, self.begun.elapsed());
+    }
+}
+
+/// A read with a consistency token that has to look for somebody who has it.
+pub(crate) struct Reading<'a> {
+    meters: &'a CheckoutMeters,
+    span: Span,
+    standing: Standing,
+    served_by: &'static str,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn begin(meters: &'a CheckoutMeters) -> Self {
+        Self {
+            meters,
+            span: tracing::span!(
+                target: rows::CONSISTENT_READ.target,
+                rows::CONSISTENT_READ.level,
+                rows::CONSISTENT_READ.name,
+                db.client.connection.pool.name = meters.meters().pool(),
+                leadpool.standing = Empty,
+                leadpool.served_by = Empty,
+            ),
+            standing: Standing::Unknown,
+            served_by: "nobody",
+        }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// What became of the token.
+    pub(crate) fn judged(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    pub(crate) fn served(mut self, served: Served) {
+        self.standing = served.standing;
+        self.served_by = served.by.as_str();
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.span
+            .record("leadpool.standing", self.standing.as_str());
+        self.span.record("leadpool.served_by", self.served_by);
+        self.meters.read(self.served_by, self.standing);
     }
 }
 
@@ -205,6 +255,7 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
         Error::Overloaded(_) => "overloaded",
         Error::Paused(_) => "paused",
         Error::Connect(_) => "connect",
+        Error::TokenRefused(_) => "token_refused",
         Error::Closed => "closed",
         Error::Postgres(_) => "postgres",
         Error::Invalidated { .. } => "invalidated",

@@ -120,6 +120,30 @@ impl History {
         *self.switches.get(&(system_identifier, timeline))?
     }
 
+    /// Whether a position of a timeline is part of a later one, `now`; `None` if that can't be told
+    /// because a promotion in between was not seen, or its number taken twice.
+    #[must_use]
+    pub fn is_kept(
+        &self,
+        system_identifier: Option<u64>,
+        timeline: u32,
+        position: Lsn,
+        now: u32,
+    ) -> Option<bool> {
+        if timeline >= now {
+            return (timeline == now).then_some(true);
+        }
+        let between = (system_identifier, timeline + 1)..=(system_identifier, now);
+        let mut seen = 0;
+        for switch in self.switches.range(between).filter_map(|(_, at)| *at) {
+            if position > switch {
+                return Some(false);
+            }
+            seen += 1;
+        }
+        (seen == now - timeline).then_some(true)
+    }
+
     /// Up to where the log of this incarnation is known to have been flushed.
     #[must_use]
     pub fn flushed(

@@ -18,7 +18,8 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
-    Driver, Generation, GetError, SubPool, SubPools,
+    Driver, Generation, GetError, Purpose, SubPool, SubPools,
+    ask::Ask,
     clock::{Clock, Trouble, after},
     gate::{Gate, Place, Turn},
     routes::Routes,
@@ -35,33 +36,6 @@ use crate::{
 const SLOW: Duration = Duration::from_millis(250);
 /// How long to wait for that look before trying again.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// What a checkout is for: what has begun goes on while nothing new may begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Purpose {
-    /// Something new.
-    New,
-    /// Another attempt of a transaction: a pool that is drained, or in which too many wait, serves
-    /// it all the same.
-    Retry,
-    /// To find out what became of a COMMIT: it waits neither for the end of a pause nor for others.
-    Outcome,
-}
-
-/// What a checkout asks for.
-#[derive(Clone, Copy)]
-struct Ask {
-    purpose: Purpose,
-    target: Target,
-}
-
-impl Ask {
-    /// Whether neither a pause nor a queue holds it up.
-    fn may_pass(self) -> bool {
-        self.purpose == Purpose::Outcome
-    }
-}
 
 type Got<D> = Result<<D as Driver>::Conn, GetError<<D as Driver>::Error>>;
 
@@ -124,7 +98,7 @@ impl<D: Driver> SubPools<D> {
                 target,
                 |conn, generation| Poll::Ready(Ok(hand_out(conn, generation))),
                 |chosen| {
-                    let ask = Ask { purpose, target };
+                    let ask = Ask::new(purpose, target);
                     // Apart, so that its large state burdens only those who wait.
                     let wait = Box::pin(self.observed_wait(ask, timeout, chosen));
                     waiting.insert(wait).as_mut().poll(cx).map(done)
@@ -202,7 +176,7 @@ impl<D: Driver> SubPools<D> {
 
     /// The last look before an idle connection is handed out.
     #[inline(always)]
-    fn is_fit(&self, sub_pool: &SubPool<D>, conn: &D::Conn) -> bool {
+    pub(super) fn is_fit(&self, sub_pool: &SubPool<D>, conn: &D::Conn) -> bool {
         self.note(sub_pool);
         sub_pool.generation.is_open() && !self.lives.is_over_when_taken(D::stamp(conn))
     }
@@ -215,7 +189,7 @@ impl<D: Driver> SubPools<D> {
 
     /// What is not handed out goes back, if it may be handed out later.
     #[cold]
-    fn put_back(&self, sub_pool: &SubPool<D>, conn: D::Conn) {
+    pub(super) fn put_back(&self, sub_pool: &SubPool<D>, conn: D::Conn) {
         if !self.admits(sub_pool, &conn) {
             D::discard(conn);
         }
@@ -224,7 +198,7 @@ impl<D: Driver> SubPools<D> {
     /// Waits, and tells of it.
     async fn observed_wait(
         &self,
-        ask: Ask,
+        ask: Ask<'_>,
         timeout: Duration,
         chosen: Option<Arc<SubPool<D>>>,
     ) -> Result<(D::Conn, Arc<Generation>), Error> {
@@ -237,12 +211,24 @@ impl<D: Driver> SubPools<D> {
         waited
     }
 
-    async fn wait(
+    pub(super) async fn wait(
         &self,
-        ask: Ask,
+        ask: Ask<'_>,
+        timeout: Duration,
+        chosen: Option<Arc<SubPool<D>>>,
+    ) -> Result<(D::Conn, Arc<Generation>), Error> {
+        let waited = self.wait_of(ask, timeout, chosen).await?;
+        // Only who asks for one reader is left without.
+        waited.ok_or(Error::Closed)
+    }
+
+    /// As [`wait`](Self::wait); `None` if the one reader that is asked for is none any more.
+    pub(super) async fn wait_of(
+        &self,
+        ask: Ask<'_>,
         timeout: Duration,
         mut chosen: Option<Arc<SubPool<D>>>,
-    ) -> Result<(D::Conn, Arc<Generation>), Error> {
+    ) -> Result<Option<(D::Conn, Arc<Generation>)>, Error> {
         let target = ask.target;
         let mut clock = Clock::new(timeout);
         let mut trouble = Trouble::default();
@@ -250,7 +236,7 @@ impl<D: Driver> SubPools<D> {
         let mut place: Option<Place<'_>> = None;
         // A pool that is drained waits for it; if it is refused, that is at once.
         let _busy = self.busy.token();
-        let mut is_accepted = ask.purpose != Purpose::New;
+        let mut is_accepted = ask.is_accepted;
         loop {
             let routes = self.routes.load_full();
             if routes.state.closed || (routes.state.draining && !is_accepted) {
@@ -259,9 +245,13 @@ impl<D: Driver> SubPools<D> {
             is_accepted = true;
             let overtakes = !ask.may_pass() && turn.is_none() && self.gate(target).is_queued();
             let is_held = !ask.may_pass() && routes.state.paused;
-            let chosen = chosen
-                .take()
-                .or_else(|| routes.find(target, &self.cluster).cloned());
+            let chosen = chosen.take().or_else(|| match ask.only {
+                Some(generation) => routes.reader_of(generation).cloned(),
+                None => routes.find(target, &self.cluster).cloned(),
+            });
+            if chosen.is_none() && ask.only.is_some() {
+                return Ok(None);
+            }
             let sub_pool = match &chosen {
                 Some(sub_pool) if !overtakes && !is_held => sub_pool,
                 _ => {
@@ -298,7 +288,7 @@ impl<D: Driver> SubPools<D> {
             };
             match got {
                 Ok(conn) if self.admits(sub_pool, &conn) => {
-                    return Ok((conn, sub_pool.generation.clone()));
+                    return Ok(Some((conn, sub_pool.generation.clone())));
                 }
                 Ok(conn) => D::discard(conn),
                 Err(GetError::Closed) => {}
@@ -311,7 +301,11 @@ impl<D: Driver> SubPools<D> {
     }
 
     /// Counts a checkout as one that waits; fails if too many do.
-    fn count_waiter<'a>(&'a self, ask: Ask, place: &mut Option<Place<'a>>) -> Result<(), Error> {
+    fn count_waiter<'a>(
+        &'a self,
+        ask: Ask<'_>,
+        place: &mut Option<Place<'a>>,
+    ) -> Result<(), Error> {
         if place.is_none() {
             let always = ask.purpose != Purpose::New;
             let entered = self.waiting.enter(always);
@@ -330,7 +324,7 @@ impl<D: Driver> SubPools<D> {
     /// they came; but who asks for something else than the writer does not wait for others' hosts.
     async fn wait_for_route<'a>(
         &'a self,
-        ask: Ask,
+        ask: Ask<'_>,
         turn: Option<Turn<'a>>,
         clock: &mut Clock,
         trouble: &mut Trouble,

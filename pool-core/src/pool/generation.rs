@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     error::BoxError,
     failover::Report,
-    monitor::{Cluster, Pulse, Reporter},
+    monitor::{Cluster, Pulse, Replay, Reporter},
     observe::Meters,
     topology::HostAddr,
 };
@@ -38,6 +38,7 @@ pub struct Generation {
     reporter: Reporter,
     meters: Meters,
     pulse: Arc<Pulse>,
+    replay: Arc<Replay>,
     /// What keeps its connections from being handed out. Set first, so that nothing is handed out
     /// any more once the next generation can be seen.
     state: AtomicU8,
@@ -57,6 +58,8 @@ pub struct Generation {
     unreplicated: AtomicU64,
     /// What adapters do when it is aborted.
     when_aborted: Mutex<Vec<AtAbort>>,
+    /// When a connection was last opened.
+    opened: Mutex<Option<Instant>>,
     /// Why the last connection could not be opened.
     failure: Mutex<Option<BoxError>>,
     /// Whoever waits for the end of everything that was opened waits for this.
@@ -78,6 +81,7 @@ impl Generation {
             reporter: cluster.reporter(),
             meters: cluster.meters().clone(),
             pulse: cluster.pulse(&host),
+            replay: cluster.replay(&host),
             host,
             number,
             state: AtomicU8::new(0),
@@ -89,6 +93,7 @@ impl Generation {
             connections: Mutex::new(Vec::new()),
             unreplicated: AtomicU64::new(0),
             when_aborted: Mutex::new(Vec::new()),
+            opened: Mutex::new(None),
             failure: Mutex::new(None),
             _alive: alive,
         })
@@ -232,6 +237,19 @@ impl Generation {
         }
     }
 
+    /// Notes that a connection has been opened, before it is handed out. Drivers whose connections
+    /// have no [`Stamp`](super::Stamp) must: what was known of the server before may not be true of
+    /// it.
+    pub fn note_opened(&self) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        *opened = Some(Instant::now());
+    }
+
+    /// When a connection was last opened, if ever.
+    pub(super) fn last_opened(&self) -> Option<Instant> {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes charge of a connection's task: it is aborted with the generation.
     pub fn own(&self, task: AbortHandle) {
         let mut connections = self.lock_connections();
@@ -285,6 +303,11 @@ impl Generation {
     /// Where signs of the host's life are noted.
     pub(crate) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// What is known of how far the host is.
+    pub(crate) fn replay(&self) -> &Replay {
+        &self.replay
     }
 
     /// Notes that something has come from the host over one of its connections: it lives.

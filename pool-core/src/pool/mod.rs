@@ -1,8 +1,10 @@
 //! The sub-pools: one a host, replaced when the host is invalidated, and the way of a checkout to
 //! the right one.
 
+mod ask;
 mod checkout;
 mod clock;
+mod consistent;
 mod drain;
 mod driver;
 mod follower;
@@ -17,7 +19,7 @@ mod sub_pools;
 #[cfg(test)]
 mod tests;
 
-pub use checkout::Purpose;
+pub use ask::Purpose;
 pub use drain::Drained;
 pub use driver::{Driver, GetError};
 pub use generation::Generation;

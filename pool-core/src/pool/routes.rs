@@ -1,8 +1,8 @@
 //! Where checkouts go.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Borrow, marker::PhantomData, sync::Arc, time::Instant};
 
-use super::{Driver, SubPool};
+use super::{Driver, Generation, SubPool};
 use crate::{
     monitor::Cluster,
     routing::{Lookup, Readers, Route, Usable},
@@ -77,38 +77,66 @@ impl<D: Driver> Routes<D> {
     }
 
     fn reader(&self, cluster: &Cluster) -> Option<&Arc<SubPool<D>>> {
-        let at = match self.readers.as_slice() {
-            [] => return None,
-            [_] => 0,
-            readers => {
-                let choice = Choice {
-                    readers,
-                    topology: &cluster.glance(),
-                };
-                let picked = cluster
-                    .config()
-                    .reader_strategy()
-                    .pick(&Readers::new(&choice));
-                picked.min(readers.len() - 1)
-            }
+        Some(&self.readers[pick(&self.readers, cluster)?].sub_pool)
+    }
+
+    /// The reader that the strategy picks of those of which `admits` says so.
+    pub(super) fn reader_among(
+        &self,
+        cluster: &Cluster,
+        admits: impl Fn(&Generation) -> bool,
+    ) -> Option<&Arc<SubPool<D>>> {
+        let admits = |reader: &&Reader<D>| {
+            let generation = &reader.sub_pool.generation;
+            !generation.is_retired() && admits(generation)
         };
-        Some(&self.readers[at].sub_pool)
+        // Mostly all of them.
+        if self.readers.iter().all(|reader| admits(&reader)) {
+            return self.reader(cluster);
+        }
+        let admitted: Vec<_> = self.readers.iter().filter(admits).collect();
+        let picked = admitted.get(pick(&admitted, cluster)?)?;
+        Some(&picked.sub_pool)
+    }
+
+    /// The reader of this generation, if it is one.
+    pub(super) fn reader_of(&self, generation: &Generation) -> Option<&Arc<SubPool<D>>> {
+        let mut readers = self.readers.iter().map(|reader| &reader.sub_pool);
+        readers.find(|sub_pool| std::ptr::eq(&*sub_pool.generation, generation))
     }
 }
 
-/// What a strategy chooses from: the readers of these routes, with the newest that is known.
-struct Choice<'a, D: Driver> {
-    readers: &'a [Reader<D>],
-    topology: &'a Topology,
+/// The place of the one that the strategy chooses.
+fn pick<D: Driver, R: Borrow<Reader<D>>>(readers: &[R], cluster: &Cluster) -> Option<usize> {
+    match readers {
+        [] => None,
+        [_] => Some(0),
+        readers => {
+            let choice = Choice {
+                readers,
+                topology: &cluster.glance(),
+                driver: PhantomData,
+            };
+            let strategy = cluster.config().reader_strategy();
+            Some(strategy.pick(&Readers::new(&choice)).min(readers.len() - 1))
+        }
+    }
 }
 
-impl<D: Driver> Lookup for Choice<'_, D> {
+/// What a strategy chooses from: readers of these routes, with the newest that is known.
+struct Choice<'a, D, R> {
+    readers: &'a [R],
+    topology: &'a Topology,
+    driver: PhantomData<fn() -> D>,
+}
+
+impl<D: Driver, R: Borrow<Reader<D>>> Lookup for Choice<'_, D, R> {
     fn len(&self) -> usize {
         self.readers.len()
     }
 
     fn host(&self, at: usize) -> Option<&HostView> {
-        let reader = self.readers.get(at)?;
+        let reader = self.readers.get(at)?.borrow();
         let addr = reader.sub_pool.generation.host();
         // The topology may be newer than the routes.
         match self.topology.hosts().get(reader.place) {
@@ -118,8 +146,8 @@ impl<D: Driver> Lookup for Choice<'_, D> {
     }
 
     fn in_use(&self, at: usize) -> usize {
-        self.readers
-            .get(at)
-            .map_or(0, |reader| D::counts(&reader.sub_pool.pool).in_use())
+        self.readers.get(at).map_or(0, |reader| {
+            D::counts(&reader.borrow().sub_pool.pool).in_use()
+        })
     }
 }

@@ -74,6 +74,9 @@ pub(crate) mod rows {
         CHECKOUT: Span "leadpool.checkout" in "leadpool::pool" DEBUG
             ["db.client.connection.pool.name" "leadpool.target" "leadpool.outcome"],
             "A checkout that has to wait; one that finds an idle connection leaves no trace.";
+        CONSISTENT_READ: Span "leadpool.consistent_read" in "leadpool::pool" DEBUG
+            ["db.client.connection.pool.name" "leadpool.standing" "leadpool.served_by"],
+            "A read with a consistency token that does not find an idle connection to a standby that is known to have it.";
         CONNECT: Span "leadpool.connect" in "leadpool::pool" DEBUG
             ["db.system.name" "db.client.connection.pool.name" "server.address" "server.port" "leadpool.outcome" "db.response.status_code"],
             "A connection is opened.";

@@ -59,17 +59,24 @@ impl<'a, R: Resolve> TxAttempt<'a, R> {
             1 => Purpose::New,
             _ => Purpose::Retry,
         };
-        let (conn, generation) = pools
-            .checkout(purpose, options.target, left, |conn, generation| {
-                (conn, generation.clone())
-            })
-            .await
-            .map_err(|error| Failure {
-                error,
-                disposition: Disposition::Fail,
-                generation: None,
-                ran: Duration::ZERO,
-            })?;
+        let hand_out = |conn, generation: &Arc<Generation>| (conn, generation.clone());
+        let taken = match &options.token {
+            Some(token) => {
+                let reading = pools.checkout_at(purpose, token, left, hand_out);
+                reading.await.map(|(taken, _)| taken)
+            }
+            None => {
+                pools
+                    .checkout(purpose, options.target, left, hand_out)
+                    .await
+            }
+        };
+        let (conn, generation) = taken.map_err(|error| Failure {
+            error,
+            disposition: Disposition::Fail,
+            generation: None,
+            ran: Duration::ZERO,
+        })?;
         this.runs_on(&generation);
         let begun_at = Instant::now();
         if let Some(observe) = &options.on_attempt {

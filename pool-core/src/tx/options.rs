@@ -12,6 +12,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use super::hooks::{OnAttempt, OnResolved, OnRetry};
 use crate::{
     config::{Milliseconds, TxSettings},
+    consistency::ConsistencyToken,
     outcome::Proof,
     topology::Target,
 };
@@ -92,6 +93,9 @@ const BEGIN: &str = "BEGIN;SET LOCAL leadpool.transaction='ours'";
 pub struct Options {
     /// Where it runs.
     pub target: Target,
+    /// What it must see, if it reads at a token: then a standby that has it, or the writer, serves
+    /// it, whatever the target.
+    pub token: Option<ConsistencyToken>,
     /// How often it is repeated.
     pub retries: u32,
     /// How long it may take.
@@ -136,6 +140,7 @@ impl Options {
         } = *settings;
         Self {
             target: Target::Primary,
+            token: None,
             retries,
             deadline,
             backoff: exponential(backoff_min, backoff_max),

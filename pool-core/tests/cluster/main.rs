@@ -9,6 +9,7 @@
 mod aurora;
 mod cancellation;
 mod checkout;
+mod consistency;
 mod discovery;
 mod drop_in;
 mod ending;

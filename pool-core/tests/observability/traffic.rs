@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadpool::{Error, Pool, Target};
+use leadpool::{Error, Pool, Target, consistency::ConsistencyToken, topology::Lsn};
 use leadpool_testkit::{Cluster as Servers, Moment, Trigger};
 
 use crate::{capture::Capture, support::*};
@@ -29,6 +29,7 @@ pub(crate) async fn play(seen: &Capture) {
         .unwrap();
     checkouts(seen, &pool).await;
     transactions(seen, &servers, &pool).await;
+    consistent(seen, &pool).await;
     in_doubt(seen, &servers, &pool).await;
     a_killed_backend(seen, &servers, &pool).await;
     cancelled(seen, &pool).await;
@@ -129,6 +130,34 @@ async fn transactions(seen: &Capture, servers: &Servers, pool: &Pool) {
     let last = last.last().unwrap();
     assert_eq!(last.value("leadpool.outcome"), "rolled_back");
     assert_eq!(last.value("db.response.status_code"), "22012");
+}
+
+async fn consistent(seen: &Capture, pool: &Pool) {
+    let count = |served_by, standing| {
+        let labels = [POOL, ("served_by", served_by), ("standing", standing)];
+        seen.value("leadpool_consistent_reads_total", &labels)
+    };
+    let token = pool.token().await.unwrap();
+    let first = pool.reader_at(&token).await.unwrap();
+    drop(first);
+    let told = seen.told("traffic", "leadpool.consistent_read");
+    let known = count("standby", "current");
+    // Again, and nobody has to look for anything.
+    drop(pool.reader_at(&token).await.unwrap());
+    let again = seen.told("traffic", "leadpool.consistent_read");
+    assert_eq!(again.len(), told.len());
+    assert_eq!(count("standby", "current"), known + 1.0);
+
+    let foreign = ConsistencyToken::new(Some(1), 1, Lsn::new(1));
+    assert!(pool.reader_at(&foreign).await.is_err());
+    assert_eq!(count("nobody", "foreign"), 1.0);
+    let told = seen.told("traffic", "leadpool.consistent_read");
+    let last = told.last().unwrap();
+    assert_eq!(last.value("leadpool.standing"), "foreign");
+    assert_eq!(last.value("leadpool.served_by"), "nobody");
+    let of_writer = ConsistencyToken::of_writer(token.system_identifier());
+    drop(pool.reader_at(&of_writer).await.unwrap());
+    assert_eq!(count("writer", "unknown"), 1.0);
 }
 
 async fn in_doubt(seen: &Capture, servers: &Servers, pool: &Pool) {

@@ -147,6 +147,9 @@ const FULL: &[Line] = &[
     ("max_concurrent_connects", "4", |to| {
         to.max_concurrent_connects(4)
     }),
+    ("consistency_wait", "'250ms'", |to| {
+        to.consistency_wait(MS(250))
+    }),
     (
         "startup_timeout",
         "{ secs = 20, nanos = 500_000_000 }",
