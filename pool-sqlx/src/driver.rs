@@ -417,6 +417,7 @@ impl Checked {
             _ => {}
         }
         generation.heard();
+        generation.note_opened();
         if generation.is_retired() {
             return Err(self.refuse("was invalidated while connecting"));
         }

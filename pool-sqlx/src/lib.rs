@@ -14,6 +14,7 @@ mod login;
 mod migrate;
 mod options;
 mod pool;
+mod reader_at;
 mod recycle;
 mod repeat;
 mod slow;

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use leadpool::{
     Cluster, PauseGuard, Status, Target,
     adapter::{Generation, Purpose, Resolver, SubPools, Transactions},
+    consistency::ConsistencyToken,
     failover::Report,
     outcome::{Evidence, Outcome},
 };
@@ -45,6 +46,8 @@ use crate::{
 pub struct Pool {
     pub(crate) inner: Arc<Inner>,
     pub(crate) target: Target,
+    /// What its reads must see.
+    pub(crate) token: Option<ConsistencyToken>,
     /// Whether its statements may run twice.
     pub(crate) is_repeatable: bool,
 }
@@ -101,6 +104,7 @@ impl Pool {
         sub_pools.keep();
         Ok(Self {
             target: config.target(),
+            token: None,
             is_repeatable: false,
             inner: Arc::new(Inner {
                 transactions: Transactions::new(cluster),
@@ -132,11 +136,7 @@ impl Pool {
     ) -> impl Future<Output = Result<PoolConnection<Postgres>, sqlx::Error>> + Send + 'static {
         let pool = self.clone();
         async move {
-            let timeout = pool.inner.options.get_acquire_timeout();
-            let got =
-                pool.inner
-                    .sub_pools
-                    .checkout(Purpose::New, pool.target, timeout, |conn, _| conn);
+            let got = pool.take(|conn, _| conn);
             got.await.map_err(into_sqlx)
         }
     }
@@ -144,9 +144,7 @@ impl Pool {
     /// Takes a connection only if one is idle.
     #[must_use]
     pub fn try_acquire(&self) -> Option<PoolConnection<Postgres>> {
-        self.inner
-            .sub_pools
-            .try_checkout(self.target, |conn, _| conn)
+        self.try_take(|conn, _| conn)
     }
 
     /// Begins a transaction. A connection that turns out to be dead is replaced by another one,
@@ -392,13 +390,42 @@ impl Pool {
     pub(crate) async fn checkout(
         &self,
     ) -> Result<(PoolConnection<Postgres>, Arc<Generation>), sqlx::Error> {
-        let timeout = self.inner.options.get_acquire_timeout();
         let hand_out = |conn, generation: &Arc<Generation>| (conn, generation.clone());
-        let got = self
-            .inner
-            .sub_pools
-            .checkout(Purpose::New, self.target, timeout, hand_out);
-        got.await.map_err(into_sqlx)
+        self.take(hand_out).await.map_err(into_sqlx)
+    }
+
+    /// A connection as this handle asks for it.
+    async fn take<R>(
+        &self,
+        hand_out: impl Fn(PoolConnection<Postgres>, &Arc<Generation>) -> R,
+    ) -> Result<R, leadpool::Error> {
+        let (pools, timeout) = (&self.inner.sub_pools, self.acquire_timeout());
+        match &self.token {
+            Some(token) => {
+                let taken = pools.checkout_at(Purpose::New, token, timeout, hand_out);
+                taken.await.map(|(taken, _)| taken)
+            }
+            None => {
+                let taken = pools.checkout(Purpose::New, self.target, timeout, hand_out);
+                taken.await
+            }
+        }
+    }
+
+    /// The same only if one is idle.
+    fn try_take<R>(
+        &self,
+        hand_out: impl Fn(PoolConnection<Postgres>, &Arc<Generation>) -> R,
+    ) -> Option<R> {
+        let pools = &self.inner.sub_pools;
+        match &self.token {
+            Some(token) => pools.try_checkout_at(token, hand_out),
+            None => pools.try_checkout(self.target, hand_out),
+        }
+    }
+
+    pub(crate) fn acquire_timeout(&self) -> Duration {
+        self.inner.options.get_acquire_timeout()
     }
 
     async fn try_begin_as(
@@ -406,7 +433,7 @@ impl Pool {
         statement: Option<SqlStr>,
     ) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
         let hand_out = |conn, generation: &Arc<Generation>| (conn, generation.clone());
-        match self.inner.sub_pools.try_checkout(self.target, hand_out) {
+        match self.try_take(hand_out) {
             Some((conn, generation)) => {
                 let beginning = Beginning::new(conn, generation, statement);
                 beginning.answer().await.transpose()

@@ -29,6 +29,7 @@
 //!   ends the closure, what a failure asks for, and what becomes of COMMIT. The adapter sends
 //!   [`Options::begin_sql`], [`QUESTION`] and [`TxAttempt::commit_sql`] through its driver, and
 //!   says with [`Commit`] how that ended.
+//! - [`Options::ask_for_token`] has a read that should see the transaction told where it is.
 //! - [`Resolver`] finds out what became of a COMMIT that was not answered. It asks through
 //!   connections of leadpool's own, so that the questions exist once; it
 //!   [listens](Resolver::listener) over such connections too.
@@ -55,6 +56,6 @@ pub use crate::{
     pool::{Driver, Generation, GetError, Purpose, Stamp, SubPools},
     tx::{
         Attempt, Budget, Commit, Failure, IsolationLevel, Options, Resolve, Resolved, Retry, SIGN,
-        Transactions, Try, TxAttempt, Unresolved,
+        TokenSlot, Transactions, Try, TxAttempt, Unresolved,
     },
 };

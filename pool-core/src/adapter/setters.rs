@@ -19,16 +19,18 @@ macro_rules! tx_setters {
 
         /// Only reads, and sees what the token stands for: on a standby that has replayed it, else
         #[doc = concat!(" on the writer, as [`Pool::reader_at`](", $root, "::Pool::reader_at). Each attempt is served anew.")]
-        pub fn reader_at(mut self, token: &$crate::consistency::ConsistencyToken) -> Self {
-            self.options.token = Some(*token);
-            self.reader()
+        pub fn reader_at(self, token: &$crate::consistency::ConsistencyToken) -> Self {
+            let mut this = self.reader();
+            this.options.token = Some(*token);
+            this
         }
 
         /// Where it runs: on the writer by default. What goes to a standby should be
         /// [`read_only`](Self::read_only) too, so that it fails the same way when the writer serves it:
-        /// see [`reader`](Self::reader).
+        /// see [`reader`](Self::reader). It takes back a [`reader_at`](Self::reader_at).
         pub fn target(mut self, target: $crate::topology::Target) -> Self {
             self.options.target = target;
+            self.options.token = None;
             self
         }
 

@@ -92,8 +92,8 @@ pub struct PoolSettings {
     /// How long a read with a [consistency token](crate::consistency) waits for a standby that has
     /// not been seen to have it, before the writer serves it.
     ///
-    /// While there is no writer it waits on, for either. Bounded by
-    /// [`checkout_timeout`](Self::checkout_timeout). With zero only standbys that are known to have
+    /// While there is no writer it waits on, for either. At most half of the time that the checkout
+    /// has left, so that the writer can be reached in the other half. With zero only standbys that are known to have
     /// it serve. Default 100 ms: streaming and replay take a few, and one that is behind by more
     /// than that costs less if it is not waited for.
     pub consistency_wait: Duration,

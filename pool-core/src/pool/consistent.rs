@@ -85,6 +85,19 @@ impl<D: Driver> SubPools<D> {
         Ok((hand_out(conn, &generation), served))
     }
 
+    /// Takes a connection only if a standby is known to have what the token stands for, and one is
+    /// idle there, without overtaking anybody.
+    pub fn try_checkout_at<R>(
+        &self,
+        token: &ConsistencyToken,
+        hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
+    ) -> Option<R> {
+        let (idle, standing) = self.idle_at(token, hand_out)?;
+        self.meters.succeeded(Target::PreferStandby);
+        self.meters.read(ServedBy::Standby.as_str(), standing);
+        Some(idle)
+    }
+
     /// What became of the token, and what a standby should have that serves it.
     fn judge(&self, token: &ConsistencyToken) -> (Standing, Option<Wish>) {
         let vantage = vantage(&self.cluster.glance());
@@ -183,7 +196,9 @@ impl<D: Driver> SubPools<D> {
             let Some(wish) = self.refuse(token, standing).map(|()| wish)? else {
                 break;
             };
-            let until = after(Instant::now(), patience).min(deadline);
+            // The writer needs some of it too, perhaps to open a connection.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let until = after(Instant::now(), patience.min(left / 2));
             match self.read_standby(ask, wish, until, deadline).await? {
                 Ok((got, by)) => return Ok((got, Served::new(by, standing))),
                 Err(has_waited) => in_vain = has_waited.then_some(wish),

@@ -4,7 +4,9 @@ use std::{pin::pin, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Failure, Resolve, Resolved, TxAttempt, Unresolved, resolve::silence};
+use super::{
+    Failure, Resolve, Resolved, TxAttempt, Unresolved, resolve::silence, token::Whereabouts,
+};
 use crate::{
     error::{BoxError, Disposition, Error, InDoubt, TxPhase},
     failover::Report,
@@ -72,7 +74,20 @@ impl<R: Resolve> TxAttempt<'_, R> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves unknown whether it was committed.
-    pub async fn commit(mut self, sending: impl Future<Output = Commit>) -> Result<(), Failure> {
+    pub async fn commit(self, sending: impl Future<Output = Commit>) -> Result<(), Failure> {
+        let whereabouts = Whereabouts::of(&self);
+        self.send_and_resolve(sending).await?;
+        if let Some(whereabouts) = whereabouts {
+            // Apart, so that it burdens only those who want to know.
+            Box::pin(whereabouts.ask()).await;
+        }
+        Ok(())
+    }
+
+    async fn send_and_resolve(
+        mut self,
+        sending: impl Future<Output = Commit>,
+    ) -> Result<(), Failure> {
         let evidence = self.evidence.take();
         let before = self.generation.unreplicated();
         let answer = self.answer(sending, evidence.as_ref()).await;

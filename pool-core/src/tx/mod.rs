@@ -13,6 +13,7 @@ mod options;
 mod replay;
 mod resolve;
 mod runner;
+mod token;
 mod transactions;
 
 pub use attempt::TxAttempt;
@@ -26,4 +27,5 @@ pub use options::{IsolationLevel, Options, SIGN};
 pub use replay::Replay;
 pub use resolve::{Resolve, Unresolved};
 pub use runner::Failure;
+pub use token::TokenSlot;
 pub use transactions::{Transactions, Try};

@@ -9,7 +9,10 @@ use std::{
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
-use super::hooks::{OnAttempt, OnResolved, OnRetry};
+use super::{
+    TokenSlot,
+    hooks::{OnAttempt, OnResolved, OnRetry},
+};
 use crate::{
     config::{Milliseconds, TxSettings},
     consistency::ConsistencyToken,
@@ -123,6 +126,8 @@ pub struct Options {
     pub on_retry: Option<OnRetry>,
     /// Is told what became of a COMMIT in flight.
     pub on_resolved: Option<OnResolved>,
+    /// Where its token is wanted.
+    pub(super) slot: Option<TokenSlot>,
 }
 
 impl Options {
@@ -155,12 +160,21 @@ impl Options {
             on_attempt: None,
             on_retry: None,
             on_resolved: None,
+            slot: None,
         }
     }
 
     /// The pauses between attempts.
     pub(crate) fn pauses(&self) -> Pauses {
         (self.backoff)()
+    }
+
+    /// Has the writer asked, when the transaction is committed, what a read must have seen in order
+    /// to see it: as [`Cluster::token`](crate::Cluster::token), which takes a round trip. It is
+    /// found in the slot then.
+    #[must_use]
+    pub fn ask_for_token(&mut self) -> TokenSlot {
+        self.slot.get_or_insert_default().clone()
     }
 
     /// Sets the pauses between attempts.

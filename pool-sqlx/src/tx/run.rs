@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use leadpool::{Replay, adapter::Options};
+use leadpool::{Replay, adapter::Options, consistency::ConsistencyToken};
 
 use super::{Tx, attempt::attempt};
 use crate::{
@@ -65,6 +65,35 @@ impl TxBuilder<'_> {
             },
             error => error.into(),
         })
+    }
+
+    /// Runs the transaction, and says what a read must have seen in order to see it.
+    ///
+    /// The position is asked for behind COMMIT, as by [`Pool::token`], which takes a round trip. If
+    /// it is not answered soon, or by another writer, the token is one [of the
+    /// writer](ConsistencyToken::of_writer).
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Examples
+    ///
+    /// See [`Pool::reader_at`].
+    pub async fn run_with_token<T, F, Fut>(self, closure: F) -> Result<(T, ConsistencyToken), Error>
+    where
+        F: FnOnce(Tx) -> Fut + Replay,
+        Fut: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let mut this = self;
+        let slot = this.options.ask_for_token();
+        let cluster = this.pool.cluster();
+        let value = this.run(closure).await?;
+        Ok((value, slot.take(cluster)))
     }
 
     /// Runs the transaction with an error type of the application's own: see
@@ -213,6 +242,7 @@ impl Pool {
     pub fn tx(&self) -> TxBuilder<'_> {
         let mut options = Options::new(self.cluster().config().tx());
         options.target = self.target();
+        options.token = self.token;
         if self.only_reads() {
             options.read_only = Some(true);
         }

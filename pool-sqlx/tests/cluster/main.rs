@@ -7,6 +7,7 @@
 )]
 
 mod closures;
+mod consistency;
 mod drop_in;
 mod failover;
 mod listener;
