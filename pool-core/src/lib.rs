@@ -23,6 +23,8 @@ mod tls;
 pub mod topology;
 mod traces;
 mod tx;
+#[cfg(feature = "web")]
+pub mod web;
 
 pub use config::Config;
 pub use connect::TlsConnector;

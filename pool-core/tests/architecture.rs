@@ -30,6 +30,7 @@ const ORDER: [&str; 21] = [
     "native",
     "adapter",
     "shutdown",
+    "web",
     "manual",
 ];
 

@@ -25,7 +25,7 @@ pub(super) const EXPECTED: &str = "a number with a unit (us, ms, s, min, h or d)
                                    `500ms`, at most a hundred years";
 
 /// Reads a duration. Only 0 needs no unit.
-pub(super) fn read(text: &str) -> Option<Duration> {
+pub(crate) fn read(text: &str) -> Option<Duration> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));

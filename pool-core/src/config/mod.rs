@@ -32,6 +32,8 @@ use access::Access;
 pub use builder::ConfigBuilder;
 use builder::{Login, Tcp};
 pub use data::Settings;
+#[cfg(feature = "web")]
+pub(crate) use duration::read as read_duration;
 pub use error::ConfigError;
 pub use host_pattern::{HostPattern, InvalidPattern};
 pub(crate) use libpq::hosts_of_conninfo;

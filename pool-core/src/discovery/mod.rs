@@ -19,6 +19,8 @@ mod error;
 mod fixed;
 #[cfg(feature = "patroni")]
 pub mod patroni;
+#[cfg(any(feature = "patroni", feature = "web"))]
+mod patroni_call;
 mod rds;
 mod replicas;
 mod repmgr;
@@ -30,6 +32,8 @@ pub use auto::Auto;
 pub use auto_failover::AutoFailover;
 pub use error::DiscoveryError;
 pub use fixed::Fixed;
+#[cfg(any(feature = "patroni", feature = "web"))]
+pub(crate) use patroni_call::is_patroni_call;
 pub use rds::Rds;
 pub use replicas::{Replica, Replicas};
 pub use repmgr::Repmgr;

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::PatroniError;
-use crate::observe::rows;
+use crate::{discovery::is_patroni_call, observe::rows};
 
 /// The longest body. A call takes about 40 bytes.
 const LONGEST_BODY: usize = 4 << 10;
@@ -39,15 +39,6 @@ const MOST_CONNECTIONS: usize = 32;
 
 /// How long to rest when no connection can be accepted, for want of file descriptors above all.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What Patroni calls, as its first argument says.
-const ACTIONS: [&str; 5] = [
-    "on_start",
-    "on_stop",
-    "on_restart",
-    "on_reload",
-    "on_role_change",
-];
 
 /// Hears Patroni's callbacks: a small HTTP server.
 ///
@@ -295,7 +286,7 @@ impl Service {
                 ));
             }
         };
-        if is_call(&String::from_utf8_lossy(&body)) || is_call(&query) {
+        if is_patroni_call(&String::from_utf8_lossy(&body)) || is_patroni_call(&query) {
             Ok(())
         } else {
             Err(answer(
@@ -313,12 +304,6 @@ impl Service {
         let given = request.headers().get(AUTHORIZATION);
         given.is_some_and(|given| given.as_bytes().ct_eq(expected.as_bytes()).into())
     }
-}
-
-/// Whether these are the three words: an action, a role, a scope.
-fn is_call(words: &str) -> bool {
-    let words: Vec<&str> = words.split_whitespace().take(4).collect();
-    matches!(words[..], [action, _, _] if ACTIONS.contains(&action))
 }
 
 fn answer(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
