@@ -13,6 +13,8 @@ pub mod migrations;
 #[cfg(any(feature = "async", feature = "blocking"))]
 mod writes;
 
+#[cfg(all(feature = "async", feature = "web"))]
+pub use asynchronous::told;
 #[cfg(feature = "async")]
 pub use asynchronous::{
     AsyncFuncOnce, Error, Pool, PoolBuilder, PoolError, ReadOnly, Tx, TxBuilder,

@@ -266,7 +266,7 @@ pub(crate) fn unwrap<E: StdError + From<Error> + 'static>(error: leadpool::Error
 }
 
 /// The SQLSTATE, and whether the connection is gone or of no more use.
-fn classified(error: &sqlx::Error) -> (Option<String>, bool) {
+pub(crate) fn classified(error: &sqlx::Error) -> (Option<String>, bool) {
     match error {
         sqlx::Error::Database(database) => (database.code().map(Into::into), false),
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => (None, true),

@@ -21,6 +21,8 @@ mod slow;
 mod sockets;
 mod statement;
 mod tx;
+#[cfg(feature = "web")]
+mod web;
 
 pub mod migration_guide {
     #![doc = include_str!("migration_guide.md")]
@@ -37,3 +39,5 @@ pub use pool::Pool;
 pub use pool::Pool as PgPool;
 pub use sqlx;
 pub use tx::{Tx, TxBuilder};
+#[cfg(feature = "web")]
+pub use web::told;

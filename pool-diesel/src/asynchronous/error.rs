@@ -283,7 +283,7 @@ fn told_by_server(error: &DieselError) -> Option<&str> {
 }
 
 /// The codes that diesel has a kind for: all others it calls unknown.
-fn code_of_kind(error: &DieselError) -> Option<&'static str> {
+pub(super) fn code_of_kind(error: &DieselError) -> Option<&'static str> {
     use DatabaseErrorKind::{
         CheckViolation, ExclusionViolation, ForeignKeyViolation, NotNullViolation,
         ReadOnlyTransaction, RestrictViolation, SerializationFailure, UniqueViolation,

@@ -15,6 +15,8 @@ mod read_only;
 mod recycle;
 mod sessions;
 mod tx;
+#[cfg(feature = "web")]
+mod web;
 
 pub use builder::PoolBuilder;
 use diesel_async::{AsyncPgConnection, pooled_connection::deadpool as pooled};
@@ -22,6 +24,8 @@ pub use error::Error;
 pub use pool::Pool;
 pub use read_only::ReadOnly;
 pub use tx::{AsyncFuncOnce, Tx, TxBuilder};
+#[cfg(feature = "web")]
+pub use web::told;
 
 /// diesel-async's own pooled connection.
 type Object = pooled::Object<AsyncPgConnection>;

@@ -146,7 +146,7 @@ pub(super) fn unwrap<E: StdError + From<Error> + 'static>(error: leadpool::Error
 /// diesel has a kind for some codes. A deadlock is known in every language; of the others the
 /// server's own words are left, in English if `lc_messages` says so, and whether something is
 /// repeated depends on none of those.
-fn classified(error: &DieselError) -> (Option<&'static str>, bool) {
+pub(super) fn classified(error: &DieselError) -> (Option<&'static str>, bool) {
     use DatabaseErrorKind as Kind;
 
     let (kind, information) = match error {

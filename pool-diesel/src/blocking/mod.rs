@@ -18,6 +18,8 @@ mod runtime;
 mod session;
 mod socket;
 mod tx;
+#[cfg(feature = "web")]
+mod web;
 
 pub mod migration_guide {
     #![doc = include_str!("migration_guide.md")]
@@ -29,3 +31,5 @@ pub use error::Error;
 pub use interact::{InteractError, InteractPool, Object};
 pub use pool::{Pool, State};
 pub use tx::TxBuilder;
+#[cfg(feature = "web")]
+pub use web::{WebTx, told};
