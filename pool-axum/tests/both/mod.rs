@@ -1,0 +1,13 @@
+//! The tests that leadpool-axum and leadpool-actix have to pass alike: both include this folder, and
+//! bring their own `drivers` (the handlers) and `support`.
+
+mod deadlines;
+mod extractors;
+mod failover;
+mod health;
+mod patroni;
+mod rejections;
+mod servers;
+mod transactions;
+
+pub(crate) use servers::*;
