@@ -63,6 +63,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "-D",
             "warnings",
         ],
+        // And the web crates without any.
+        &[
+            "clippy",
+            "-p",
+            "leadpool-axum",
+            "-p",
+            "leadpool-actix",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
         // Features only add.
         &["doc", "-p", "leadpool", "--no-deps"],
     ];

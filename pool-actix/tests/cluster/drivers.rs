@@ -1,0 +1,296 @@
+//! The same handlers over each driver, as an application writes them.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{
+    App as Actix, HttpResponse,
+    body::MessageBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    http::header::LOCATION,
+    web::{Data, Path, get, post},
+};
+use leadpool::Pool;
+use leadpool_actix::{Error, Problem, Reader, TimeLeft, Transactions, Tx, Writer};
+use leadpool_diesel::blocking::InteractPool;
+
+use crate::support::App;
+
+const INSERT: &str = "INSERT INTO t (n) VALUES (77)";
+const PORT: &str = "SELECT inet_server_port()";
+const WRONG: &str = "SELECT * FROM nothing";
+const SLEEP: &str = "SELECT pg_sleep(3600)";
+
+/// How the handlers of transactions end, once they have inserted a row.
+async fn end(how: &str) -> Result<HttpResponse, Error> {
+    match how {
+        "ok" => Ok(HttpResponse::Ok().body("done")),
+        "see-other" => Ok(HttpResponse::SeeOther()
+            .append_header((LOCATION, "/"))
+            .finish()),
+        "refuse" => Err(Error::refuse(409, "there are enough of them")),
+        "missing" => Ok(HttpResponse::NotFound().finish()),
+        "unavailable" => Ok(HttpResponse::ServiceUnavailable().finish()),
+        "panic" => panic!("as handlers do"),
+        "hang" => std::future::pending().await,
+        other => panic!("no such end: {other}"),
+    }
+}
+
+/// An application over each driver.
+pub(crate) async fn apps(url: &str) -> Vec<(&'static str, App)> {
+    vec![
+        ("tokio-postgres", native(url).await),
+        ("sqlx", sqlx(url).await),
+        ("diesel-async", diesel_async(url).await),
+        ("diesel, in threads", diesel_blocking(url).await),
+    ]
+}
+
+pub(crate) async fn native(url: &str) -> App {
+    native_of(Pool::connect(url).await.unwrap()).await
+}
+
+pub(crate) async fn native_of(pool: Pool) -> App {
+    App::of(native_app(pool)).await
+}
+
+pub(crate) fn native_app(
+    pool: Pool,
+) -> Actix<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = actix_web::Error,
+        InitError = (),
+    > + use<>,
+> {
+    async fn writer(Writer(client): Writer) -> Result<String, Error> {
+        client.execute(INSERT, &[]).await?;
+        let port: i32 = client.query_one(PORT, &[]).await?.get(0);
+        Ok(port.to_string())
+    }
+
+    async fn reader(Reader(client): Reader) -> Result<String, Error> {
+        let port: i32 = client.query_one(PORT, &[]).await?.get(0);
+        Ok(port.to_string())
+    }
+
+    async fn tx(tx: Tx, how: Path<String>) -> Result<HttpResponse, Error> {
+        tx.execute(INSERT, &[]).await?;
+        match how.as_str() {
+            "fail" => drop(tx.query(WRONG, &[]).await?),
+            "swallow" => drop(tx.query(WRONG, &[]).await),
+            "sleep" => drop(tx.query(SLEEP, &[]).await?),
+            how => return end(how).await,
+        }
+        Ok(HttpResponse::Ok().body("done"))
+    }
+
+    async fn time_left(time: TimeLeft) -> String {
+        let within = time.within(Duration::from_secs(1));
+        format!("{:?} {}", time.left(), within.as_millis())
+    }
+
+    Actix::new()
+        .wrap(Transactions::new())
+        .app_data(Data::new(pool))
+        .route("/writer", post().to(writer))
+        .route("/reader", get().to(reader))
+        .route("/tx/{how}", post().to(tx))
+        .route("/time_left", get().to(time_left))
+}
+
+/// Without the layer that ends transactions.
+pub(crate) async fn bare(url: &str) -> App {
+    async fn tx(tx: Tx) -> Result<HttpResponse, Error> {
+        tx.execute(INSERT, &[]).await?;
+        Ok(HttpResponse::Ok().finish())
+    }
+
+    let pool = Pool::connect(url).await.unwrap();
+    App::of(Actix::new().app_data(pool).route("/tx/ok", post().to(tx))).await
+}
+
+/// What handlers do seldom, or wrongly.
+pub(crate) async fn odd(url: &str) -> App {
+    async fn second(one: Tx, other: Result<Tx, Error>) -> Result<HttpResponse, Error> {
+        one.execute(INSERT, &[]).await?;
+        other.map(|_| HttpResponse::Ok().finish())
+    }
+
+    async fn kept(tx: Tx) -> Result<HttpResponse, Error> {
+        tx.execute(INSERT, &[]).await?;
+        let mut response = HttpResponse::Ok().finish();
+        response.extensions_mut().insert(Arc::new(tx));
+        Ok(response)
+    }
+
+    async fn kept_in_thread(tx: Tx<InteractPool>) -> Result<HttpResponse, Error> {
+        tx.interact(|conn| diesel::RunQueryDsl::execute(diesel::sql_query(INSERT), conn))
+            .await??;
+        let mut response = HttpResponse::Ok().finish();
+        response.extensions_mut().insert(Arc::new(tx));
+        Ok(response)
+    }
+
+    async fn refuse(pool: Data<Pool>) -> Result<HttpResponse, Error> {
+        pool.run_tx(|tx| async move {
+            tx.execute(INSERT, &[]).await?;
+            Err::<(), _>(leadpool::Error::user(Problem::refused(
+                404,
+                "there is none",
+            )))
+        })
+        .await?;
+        Ok(HttpResponse::Ok().finish())
+    }
+
+    async fn deadline(pool: Data<Pool>) -> Result<HttpResponse, Error> {
+        let tx = pool.tx().deadline(Duration::from_millis(300));
+        tx.run(|tx| async move { Ok(tx.simple_query(SLEEP).await?) })
+            .await?;
+        Ok(HttpResponse::Ok().finish())
+    }
+
+    async fn statement_timeout(Writer(client): Writer) -> Result<HttpResponse, Error> {
+        client.batch_execute("SET statement_timeout = 10").await?;
+        client.simple_query(SLEEP).await?;
+        Ok(HttpResponse::Ok().finish())
+    }
+
+    async fn time_left(time: TimeLeft) -> String {
+        let within = time.within(Duration::from_secs(1));
+        format!("{:?} {}", time.left(), within.as_millis())
+    }
+
+    App::of(
+        Actix::new()
+            .wrap(Transactions::new())
+            .app_data(Data::new(Pool::connect(url).await.unwrap()))
+            .app_data(Data::new(InteractPool::connect(url).await.unwrap()))
+            .route("/second", post().to(second))
+            .route("/kept", post().to(kept))
+            .route("/kept-in-thread", post().to(kept_in_thread))
+            .route("/run_tx/refuse", post().to(refuse))
+            .route("/run_tx/deadline", post().to(deadline))
+            .route("/statement_timeout", post().to(statement_timeout))
+            .route("/time_left", get().to(time_left)),
+    )
+    .await
+}
+
+pub(crate) async fn sqlx(url: &str) -> App {
+    use leadpool_sqlx::Pool;
+    use sqlx::{query, query_scalar};
+
+    async fn writer(Writer(mut conn): Writer<Pool>) -> Result<String, Error> {
+        query(INSERT).execute(&mut *conn).await?;
+        let port: i32 = query_scalar(PORT).fetch_one(&mut *conn).await?;
+        Ok(port.to_string())
+    }
+
+    async fn reader(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
+        let port: i32 = query_scalar(PORT).fetch_one(&mut *conn).await?;
+        Ok(port.to_string())
+    }
+
+    async fn tx(mut tx: Tx<Pool>, how: Path<String>) -> Result<HttpResponse, Error> {
+        query(INSERT).execute(&mut *tx).await?;
+        match how.as_str() {
+            "fail" => drop(query(WRONG).fetch_one(&mut *tx).await?),
+            "swallow" => drop(query(WRONG).execute(&mut *tx).await),
+            "sleep" => drop(query(SLEEP).fetch_one(&mut *tx).await?),
+            how => return end(how).await,
+        }
+        Ok(HttpResponse::Ok().body("done"))
+    }
+
+    App::of(
+        Actix::new()
+            .wrap(Transactions::new())
+            .app_data(Data::new(Pool::connect(url).await.unwrap()))
+            .route("/writer", post().to(writer))
+            .route("/reader", get().to(reader))
+            .route("/tx/{how}", post().to(tx)),
+    )
+    .await
+}
+
+pub(crate) async fn diesel_async(url: &str) -> App {
+    use diesel::{dsl::sql, select, sql_query, sql_types::Integer};
+    use leadpool_diesel::{Pool, diesel_async::RunQueryDsl as _};
+
+    async fn writer(Writer(mut conn): Writer<Pool>) -> Result<String, Error> {
+        sql_query(INSERT).execute(&mut conn).await?;
+        let port = select(sql::<Integer>("inet_server_port()"));
+        Ok(port.get_result::<i32>(&mut conn).await?.to_string())
+    }
+
+    async fn reader(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
+        let port = select(sql::<Integer>("inet_server_port()"));
+        Ok(port.get_result::<i32>(&mut conn).await?.to_string())
+    }
+
+    async fn tx(mut tx: Tx<Pool>, how: Path<String>) -> Result<HttpResponse, Error> {
+        sql_query(INSERT).execute(&mut *tx).await?;
+        match how.as_str() {
+            "fail" => drop(sql_query(WRONG).execute(&mut *tx).await?),
+            "swallow" => drop(sql_query(WRONG).execute(&mut *tx).await),
+            "sleep" => drop(sql_query(SLEEP).execute(&mut *tx).await?),
+            how => return end(how).await,
+        }
+        Ok(HttpResponse::Ok().body("done"))
+    }
+
+    App::of(
+        Actix::new()
+            .wrap(Transactions::new())
+            .app_data(Data::new(Pool::connect(url).await.unwrap()))
+            .route("/writer", post().to(writer))
+            .route("/reader", get().to(reader))
+            .route("/tx/{how}", post().to(tx)),
+    )
+    .await
+}
+
+pub(crate) async fn diesel_blocking(url: &str) -> App {
+    use diesel::{RunQueryDsl as _, dsl::sql, select, sql_query, sql_types::Integer};
+
+    async fn writer(Writer(conn): Writer<InteractPool>) -> Result<String, Error> {
+        conn.interact(|conn| sql_query(INSERT).execute(conn))
+            .await??;
+        let port = select(sql::<Integer>("inet_server_port()"));
+        let port = conn.interact(|conn| port.get_result::<i32>(conn)).await??;
+        Ok(port.to_string())
+    }
+
+    async fn reader(Reader(conn): Reader<InteractPool>) -> Result<String, Error> {
+        let port = select(sql::<Integer>("inet_server_port()"));
+        let port = conn.interact(|conn| port.get_result::<i32>(conn)).await??;
+        Ok(port.to_string())
+    }
+
+    async fn tx(tx: Tx<InteractPool>, how: Path<String>) -> Result<HttpResponse, Error> {
+        tx.interact(|conn| sql_query(INSERT).execute(conn))
+            .await??;
+        match how.as_str() {
+            "fail" => drop(tx.interact(|conn| sql_query(WRONG).execute(conn)).await??),
+            "swallow" => drop(tx.interact(|conn| sql_query(WRONG).execute(conn)).await?),
+            "sleep" => drop(tx.interact(|conn| sql_query(SLEEP).execute(conn)).await??),
+            "panic in the closure" => drop(tx.interact(|_| panic!("as closures do")).await),
+            how => return end(how).await,
+        }
+        Ok(HttpResponse::Ok().body("done"))
+    }
+
+    App::of(
+        Actix::new()
+            .wrap(Transactions::new())
+            .app_data(Data::new(InteractPool::connect(url).await.unwrap()))
+            .route("/writer", post().to(writer))
+            .route("/reader", get().to(reader))
+            .route("/tx/{how}", post().to(tx)),
+    )
+    .await
+}
