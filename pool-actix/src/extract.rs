@@ -93,6 +93,9 @@ pub struct Reader<P: WebPool = Pool>(pub P::Client);
 /// 503 with `Retry-After` for the client. Where that should be a wait instead, take the pool and
 /// use [`run_tx`](Pool::run_tx).
 ///
+/// It has the time of [`TxSettings::deadline`](leadpool::config::TxSettings::deadline), the wait for a
+/// writer included, or what the [`Deadline`](crate::Deadline) of the route leaves.
+///
 /// The handle must be gone when the handler returns. One that lives on, for instance in a body that
 /// is streamed, makes the request fail.
 ///
