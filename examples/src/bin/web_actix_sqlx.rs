@@ -1,0 +1,90 @@
+//! Notes, a service on actix-web and sqlx: as `web_axum`.
+
+use std::{env, error::Error as StdError, time::Duration};
+
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    web::{Data, Json, Path, delete, get, post},
+};
+use leadpool_actix::{Deadline, Error, Health, Reader, TimeLeft, Transactions, Tx};
+use leadpool_sqlx::Pool;
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+
+const MOST: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+struct NewNote {
+    text: String,
+}
+
+#[derive(FromRow, Serialize)]
+struct Note {
+    id: i64,
+    text: String,
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn StdError>> {
+    let pool = Pool::connect(&env::var("DATABASE_URL")?).await?;
+    let table = "CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, text text NOT NULL)";
+    sqlx::query(table).execute(&pool).await?;
+
+    let data = Data::new(pool.clone());
+    let health = Health::new(pool.clone());
+    let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .wrap(Transactions::new())
+            .wrap(Deadline::after(MOST).header("request-timeout"))
+            .route("/notes", get().to(list))
+            .route("/notes", post().to(add))
+            .route("/notes/{id}", delete().to(remove))
+            .route("/count", get().to(count))
+            .service(health.clone().service("/health"))
+    })
+    .workers(2)
+    .disable_signals()
+    .shutdown_timeout(15)
+    .bind(address)?;
+    println!("listening on {}", server.addrs()[0]);
+    leadpool_actix::serve(server.run(), &pool, Duration::from_secs(20)).await?;
+    Ok(())
+}
+
+/// On a standby, and on another one if that fails.
+async fn list(pool: Data<Pool>) -> Result<Json<Vec<Note>>, Error> {
+    let notes = sqlx::query_as("SELECT id, text FROM notes ORDER BY id");
+    Ok(Json(notes.fetch_all(&pool.reader()).await?))
+}
+
+/// On the writer, whoever that comes to be; once.
+async fn add(pool: Data<Pool>, time: TimeLeft, new: Json<NewNote>) -> Result<HttpResponse, Error> {
+    if new.text.is_empty() {
+        return Err(Error::refuse(422, "a note needs a text"));
+    }
+    let text = &new.text;
+    let tx = pool.tx().deadline(time.within(MOST));
+    let note: Note = tx
+        .run(|mut tx| async move {
+            let insert = "INSERT INTO notes (text) VALUES ($1) RETURNING id, text";
+            sqlx::query_as(insert).bind(text).fetch_one(&mut *tx).await
+        })
+        .await?;
+    Ok(HttpResponse::Created().json(note))
+}
+
+/// In a transaction that the answer ends: 404 rolls back.
+async fn remove(mut tx: Tx<Pool>, id: Path<i64>) -> Result<HttpResponse, Error> {
+    let delete = sqlx::query("DELETE FROM notes WHERE id = $1").bind(id.into_inner());
+    match delete.execute(&mut *tx).await?.rows_affected() {
+        0 => Err(Error::refuse(404, "there is no such note")),
+        _ => Ok(HttpResponse::NoContent().finish()),
+    }
+}
+
+async fn count(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
+    let count = sqlx::query_scalar("SELECT count(*)::text FROM notes");
+    Ok(count.fetch_one(&mut *conn).await?)
+}

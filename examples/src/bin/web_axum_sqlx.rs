@@ -1,0 +1,89 @@
+//! Notes, a service on axum and sqlx: as `web_axum`.
+
+use std::{env, error::Error as StdError, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    routing::{delete, get},
+};
+use leadpool_axum::{Deadline, Error, Health, Reader, TimeLeft, Transactions, Tx};
+use leadpool_sqlx::Pool;
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+use tokio::net::TcpListener;
+
+const MOST: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+struct NewNote {
+    text: String,
+}
+
+#[derive(FromRow, Serialize)]
+struct Note {
+    id: i64,
+    text: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn StdError>> {
+    let pool = Pool::connect(&env::var("DATABASE_URL")?).await?;
+    let table = "CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, text text NOT NULL)";
+    sqlx::query(table).execute(&pool).await?;
+
+    let app = Router::new()
+        .route("/notes", get(list).post(add))
+        .route("/notes/{id}", delete(remove))
+        .route("/count", get(count))
+        .layer(Transactions::new())
+        .layer(Deadline::after(MOST).header("request-timeout"))
+        .nest("/health", Health::new(pool.clone()).router())
+        .with_state(pool.clone());
+    let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on {}", listener.local_addr()?);
+    leadpool_axum::serve(listener, app, &pool, Duration::from_secs(20)).await?;
+    Ok(())
+}
+
+/// On a standby, and on another one if that fails.
+async fn list(State(pool): State<Pool>) -> Result<Json<Vec<Note>>, Error> {
+    let notes = sqlx::query_as("SELECT id, text FROM notes ORDER BY id");
+    Ok(Json(notes.fetch_all(&pool.reader()).await?))
+}
+
+/// On the writer, whoever that comes to be; once.
+async fn add(
+    State(pool): State<Pool>,
+    time: TimeLeft,
+    Json(new): Json<NewNote>,
+) -> Result<(StatusCode, Json<Note>), Error> {
+    if new.text.is_empty() {
+        return Err(Error::refuse(422, "a note needs a text"));
+    }
+    let text = &new.text;
+    let tx = pool.tx().deadline(time.within(MOST));
+    let note = tx
+        .run(|mut tx| async move {
+            let insert = "INSERT INTO notes (text) VALUES ($1) RETURNING id, text";
+            sqlx::query_as(insert).bind(text).fetch_one(&mut *tx).await
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(note)))
+}
+
+/// In a transaction that the answer ends: 404 rolls back.
+async fn remove(mut tx: Tx<Pool>, Path(id): Path<i64>) -> Result<StatusCode, Error> {
+    let delete = sqlx::query("DELETE FROM notes WHERE id = $1").bind(id);
+    match delete.execute(&mut *tx).await?.rows_affected() {
+        0 => Err(Error::refuse(404, "there is no such note")),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
+}
+
+async fn count(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
+    let count = sqlx::query_scalar("SELECT count(*)::text FROM notes");
+    Ok(count.fetch_one(&mut *conn).await?)
+}
