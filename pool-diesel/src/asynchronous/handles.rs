@@ -23,6 +23,7 @@ impl Pool {
     pub fn targeting(&self, target: Target) -> Self {
         Self {
             target,
+            token: None,
             ..self.clone()
         }
     }

@@ -12,6 +12,7 @@ mod migrations;
 mod opening;
 mod pool;
 mod read_only;
+mod reader_at;
 mod recycle;
 mod sessions;
 mod tx;

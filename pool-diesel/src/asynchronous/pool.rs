@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, deadpool as pooled};
+use futures_util::{TryFutureExt as _, future::Either};
 use leadpool::{
     Cluster, PauseGuard, Status, Target, TlsConnector,
     adapter::{Purpose, Resolver, SubPools, Transactions, canceller},
+    consistency::ConsistencyToken,
     outcome::{Evidence, Outcome},
 };
 
@@ -39,6 +41,8 @@ use super::{
 pub struct Pool {
     pub(super) inner: Arc<Inner>,
     pub(super) target: Target,
+    /// What its reads must see.
+    pub(super) token: Option<ConsistencyToken>,
 }
 
 pub(super) struct Inner {
@@ -87,6 +91,7 @@ impl Pool {
         sub_pools.keep();
         Self {
             target: cluster.config().target(),
+            token: None,
             inner: Arc::new(Inner {
                 sub_pools,
                 resolver: Resolver::new(cluster),
@@ -127,7 +132,21 @@ impl Pool {
         timeout: Duration,
     ) -> impl Future<Output = Result<Object, PoolError>> + Send + '_ {
         let (sub_pools, target) = (&self.inner.sub_pools, self.target);
-        sub_pools.checkout_as(Purpose::New, target, timeout, |conn, _| conn, into_pooled)
+        match &self.token {
+            None => Either::Left(sub_pools.checkout_as(
+                Purpose::New,
+                target,
+                timeout,
+                |conn, _| conn,
+                into_pooled,
+            )),
+            Some(token) => Either::Right(
+                sub_pools
+                    .checkout_at(Purpose::New, token, timeout, |conn, _| conn)
+                    .map_ok(|(conn, _)| conn)
+                    .map_err(into_pooled),
+            ),
+        }
     }
 
     /// A real `deadpool::Pool<AsyncPgConnection>` of diesel-async's that follows the writer, for

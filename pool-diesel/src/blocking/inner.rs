@@ -5,9 +5,35 @@ use std::{sync::Arc, time::Duration};
 use leadpool::{
     Cluster, Target,
     adapter::{Purpose, Resolver, SubPools, Transactions},
+    consistency::{ConsistencyToken, Served},
 };
 
 use super::{Builder, Error, PooledConnection, driver::Libpq, login::check};
+
+/// What a handle asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    /// A host that is usable so.
+    Host(Target),
+    /// One that shows what the token stands for.
+    Seen(ConsistencyToken),
+}
+
+impl Wish {
+    pub(super) fn target(self) -> Target {
+        match self {
+            Self::Host(target) => target,
+            Self::Seen(_) => Target::PreferStandby,
+        }
+    }
+
+    pub(super) fn token(self) -> Option<ConsistencyToken> {
+        match self {
+            Self::Host(_) => None,
+            Self::Seen(token) => Some(token),
+        }
+    }
+}
 
 pub(super) struct Inner {
     pub(super) sub_pools: Arc<SubPools<Libpq>>,
@@ -63,25 +89,48 @@ impl Inner {
 
     pub(super) async fn checkout<M>(
         &self,
-        target: Target,
+        wish: Wish,
         timeout: Duration,
     ) -> Result<PooledConnection<M>, Error> {
-        let only_reads = self.only_reads(target);
+        let only_reads = self.only_reads(wish);
         let hand_out = |object, _: &_| PooledConnection::new(object, only_reads);
-        let got = self
-            .sub_pools
-            .checkout(Purpose::New, target, timeout, hand_out);
+        let got = match wish {
+            Wish::Host(target) => {
+                let pools = &self.sub_pools;
+                let got = pools.checkout(Purpose::New, target, timeout, hand_out);
+                got.await
+            }
+            Wish::Seen(token) => {
+                let got = self.checkout_at(&token, timeout);
+                return got.await.map(|(conn, _)| conn);
+            }
+        };
+        Ok(got?)
+    }
+
+    pub(super) async fn checkout_at<M>(
+        &self,
+        token: &ConsistencyToken,
+        timeout: Duration,
+    ) -> Result<(PooledConnection<M>, Served), Error> {
+        let only_reads = self.only_reads(Wish::Seen(*token));
+        let hand_out = |object, _: &_| PooledConnection::new(object, only_reads);
+        let pools = &self.sub_pools;
+        let got = pools.checkout_at(Purpose::New, token, timeout, hand_out);
         Ok(got.await?)
     }
 
-    pub(super) fn try_checkout<M>(&self, target: Target) -> Option<PooledConnection<M>> {
-        let only_reads = self.only_reads(target);
+    pub(super) fn try_checkout<M>(&self, wish: Wish) -> Option<PooledConnection<M>> {
+        let only_reads = self.only_reads(wish);
         let hand_out = |object, _: &_| PooledConnection::new(object, only_reads);
-        self.sub_pools.try_checkout(target, hand_out)
+        match wish {
+            Wish::Host(target) => self.sub_pools.try_checkout(target, hand_out),
+            Wish::Seen(token) => self.sub_pools.try_checkout_at(&token, hand_out),
+        }
     }
 
-    fn only_reads(&self, target: Target) -> bool {
-        self.refuses_writes && is_reader(target)
+    fn only_reads(&self, wish: Wish) -> bool {
+        self.refuses_writes && is_reader(wish.target())
     }
 
     pub(super) fn close(&self) {

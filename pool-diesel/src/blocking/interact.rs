@@ -11,11 +11,15 @@ use std::{
 use diesel::PgConnection;
 use leadpool::{
     Cluster, PauseGuard, Status, Target,
+    consistency::{ConsistencyToken, Served},
     outcome::{Evidence, Outcome},
 };
 use tokio::task::spawn_blocking;
 
-use super::{Builder, Error, PooledConnection, inner::Inner};
+use super::{
+    Builder, Error, PooledConnection,
+    inner::{Inner, Wish},
+};
 
 /// A pool of diesel's connections that follows the leader, for asynchronous code.
 ///
@@ -40,7 +44,7 @@ use super::{Builder, Error, PooledConnection, inner::Inner};
 #[derive(Clone)]
 pub struct InteractPool {
     pub(super) inner: Arc<Inner>,
-    pub(super) target: Target,
+    pub(super) wish: Wish,
 }
 
 impl InteractPool {
@@ -64,7 +68,7 @@ impl InteractPool {
 
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
-            target: inner.sub_pools.cluster().config().target(),
+            wish: Wish::Host(inner.sub_pools.cluster().config().target()),
             inner,
         }
     }
@@ -93,7 +97,7 @@ impl InteractPool {
     ///
     /// As [`get`](Self::get).
     pub async fn get_within(&self, timeout: Duration) -> Result<Object, Error> {
-        let conn = self.inner.checkout(self.target, timeout).await?;
+        let conn = self.inner.checkout(self.wish, timeout).await?;
         Ok(Object(Arc::new(Mutex::new(conn))))
     }
 
@@ -112,8 +116,53 @@ impl InteractPool {
     /// A handle that asks for something else.
     #[must_use]
     pub fn with_target(&self, target: Target) -> Self {
+        self.with_wish(Wish::Host(target))
+    }
+
+    fn with_wish(&self, wish: Wish) -> Self {
         let inner = self.inner.clone();
-        Self { inner, target }
+        Self { inner, wish }
+    }
+
+    /// What a read must have seen in order to see all that has been committed before this call:
+    /// see [`leadpool::Cluster::token`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] with [`leadpool::Error::NoHost`] if no writer has answered within the
+    /// connection timeout.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn token(&self) -> Result<ConsistencyToken, Error> {
+        Ok(self.cluster().timeout_token(self.inner.timeout).await?)
+    }
+
+    /// A handle for reads that must see what the token stands for: a standby that has replayed it
+    /// serves them, else the writer. As [`Pool::reader_at`](super::Pool::reader_at).
+    #[must_use]
+    pub fn reader_at(&self, token: &ConsistencyToken) -> Self {
+        self.with_wish(Wish::Seen(*token))
+    }
+
+    /// Takes a connection for reads that must see what the token stands for, within a time of its
+    /// own; also says who serves, and what became of the token.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and [`Error::Pool`] with [`leadpool::Error::TokenRefused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_at(
+        &self,
+        token: &ConsistencyToken,
+        timeout: Duration,
+    ) -> Result<(Object, Served), Error> {
+        let (conn, served) = self.inner.checkout_at(token, timeout).await?;
+        Ok((Object(Arc::new(Mutex::new(conn))), served))
     }
 
     /// The gauges of every host's pool.
@@ -220,7 +269,7 @@ impl InteractPool {
 impl fmt::Debug for InteractPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InteractPool")
-            .field("target", &self.target)
+            .field("wish", &self.wish)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }

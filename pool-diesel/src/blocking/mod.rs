@@ -14,6 +14,7 @@ mod migrations;
 mod pool;
 pub mod r2d2;
 mod read_only;
+mod reader_at;
 mod runtime;
 mod session;
 mod socket;

@@ -14,7 +14,10 @@ use leadpool::{
 };
 
 use super::{
-    Builder, Error, PooledConnection, inner::Inner, r2d2::ConnectionManager, runtime::Runtime,
+    Builder, Error, PooledConnection,
+    inner::{Inner, Wish},
+    r2d2::ConnectionManager,
+    runtime::Runtime,
 };
 
 /// A pool of diesel's connections that follows the leader, for synchronous code.
@@ -40,7 +43,7 @@ use super::{
 /// ```
 pub struct Pool<M = ConnectionManager<PgConnection>> {
     pub(super) shared: Arc<Shared>,
-    pub(super) target: Target,
+    pub(super) wish: Wish,
     manager: PhantomData<fn() -> M>,
 }
 
@@ -92,11 +95,11 @@ impl<M> Pool<M> {
         if let Some(idle) = self.try_get() {
             return Ok(idle);
         }
-        let (inner, target) = (self.shared.inner.clone(), self.target);
+        let (inner, wish) = (self.shared.inner.clone(), self.wish);
         let runtime = self.shared.runtime()?;
         // Not in this thread: see `Runtime::begin`.
         let got = runtime.run(async move {
-            let got: Result<PooledConnection, _> = inner.checkout(target, timeout).await;
+            let got: Result<PooledConnection, _> = inner.checkout(wish, timeout).await;
             got
         });
         Ok(got.ok_or(leadpool::Error::Closed)??.into_named())
@@ -105,7 +108,7 @@ impl<M> Pool<M> {
     /// Takes a connection only if one is idle.
     #[must_use]
     pub fn try_get(&self) -> Option<PooledConnection<M>> {
-        self.shared.inner.try_checkout(self.target)
+        self.shared.inner.try_checkout(self.wish)
     }
 
     /// A handle whose connections lead to a standby; to the writer while no standby is usable.
@@ -123,8 +126,12 @@ impl<M> Pool<M> {
     /// A handle that asks for something else.
     #[must_use]
     pub fn with_target(&self, target: Target) -> Self {
+        self.with_wish(Wish::Host(target))
+    }
+
+    pub(super) fn with_wish(&self, wish: Wish) -> Self {
         Self {
-            target,
+            wish,
             ..self.clone()
         }
     }
@@ -271,7 +278,7 @@ impl Pool {
 
     pub(super) fn open(inner: Arc<Inner>, runtime: Runtime) -> Self {
         Self {
-            target: inner.sub_pools.cluster().config().target(),
+            wish: Wish::Host(inner.sub_pools.cluster().config().target()),
             shared: Arc::new(Shared {
                 inner,
                 runtime: Mutex::new(Some(Arc::new(runtime))),
@@ -296,7 +303,7 @@ impl<M> Clone for Pool<M> {
     fn clone(&self) -> Self {
         Self {
             shared: self.shared.clone(),
-            target: self.target,
+            wish: self.wish,
             manager: PhantomData,
         }
     }
@@ -305,7 +312,7 @@ impl<M> Clone for Pool<M> {
 impl<M> fmt::Debug for Pool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("target", &self.target)
+            .field("wish", &self.wish)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }

@@ -6,6 +6,7 @@
     reason = "each test awaits or aborts what it spawns"
 )]
 
+mod consistency;
 mod drop_in;
 mod ending;
 #[path = "../cluster/events.rs"]

@@ -7,6 +7,7 @@
 )]
 
 mod closures;
+mod consistency;
 mod differences;
 mod drop_in;
 mod events;

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use diesel::result::Error as DieselError;
 use diesel_async::AsyncPgConnection;
-use leadpool::{Replay, adapter::Options};
+use leadpool::{Replay, adapter::Options, consistency::ConsistencyToken};
 
 use super::{
     Tx,
@@ -67,6 +67,37 @@ impl TxBuilder<'_> {
             }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Runs the transaction, and says what a read must have seen in order to see it.
+    ///
+    /// The position is asked for behind COMMIT, as by [`Pool::token`], which takes a round trip. If
+    /// it is not answered soon, or by another writer, the token is one [of the
+    /// writer](ConsistencyToken::of_writer).
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Examples
+    ///
+    /// See [`Pool::reader_at`].
+    pub async fn run_with_token<T, F, Fut>(
+        mut self,
+        closure: F,
+    ) -> Result<(T, ConsistencyToken), Error>
+    where
+        F: FnOnce(Tx) -> Fut + Replay,
+        Fut: Future<Output = Result<T, DieselError>>,
+    {
+        let slot = self.options.ask_for_token();
+        let cluster = self.pool.cluster();
+        let value = self.run(closure).await?;
+        Ok((value, slot.take(cluster)))
     }
 
     /// Runs the transaction with a closure that gets a `&mut AsyncPgConnection`: see
@@ -272,6 +303,7 @@ impl Pool {
     pub fn tx(&self) -> TxBuilder<'_> {
         let mut options = Options::new(self.cluster().config().tx());
         options.target = self.target();
+        options.token = self.token;
         if self.only_reads() {
             options.read_only = Some(true);
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use diesel::{PgConnection, result::Error as DieselError};
-use leadpool::{Target, adapter::Options};
+use leadpool::{adapter::Options, consistency::ConsistencyToken};
 use tokio::task::spawn_blocking;
 use tracing::{Instrument as _, Span};
 
@@ -18,7 +18,7 @@ use super::{
 use crate::blocking::{
     Error, InteractPool, Pool, PooledConnection,
     error::{into_pool, unwrap, wrap},
-    inner::{Inner, is_reader},
+    inner::{Inner, Wish, is_reader},
 };
 
 /// The options of one transaction, from [`Pool::tx`] or [`InteractPool::tx`].
@@ -59,6 +59,29 @@ impl<M> TxBuilder<'_, Pool<M>> {
     ) -> Result<T, Error> {
         let ended = self.attempts(|conn| closure(conn).map_err(into_pool));
         ended.map_err(Error::from)
+    }
+
+    /// Runs the transaction, and says what a read must have seen in order to see it.
+    ///
+    /// The position is asked for behind COMMIT, as by [`Pool::token`], which takes a round trip. If
+    /// it is not answered soon, or by another writer, the token is one [of the
+    /// writer](ConsistencyToken::of_writer).
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::run_tx`].
+    ///
+    /// # Examples
+    ///
+    /// See [`Pool::reader_at`].
+    pub fn run_with_token<T>(
+        mut self,
+        closure: impl FnMut(&mut PooledConnection<M>) -> Result<T, DieselError>,
+    ) -> Result<(T, ConsistencyToken), Error> {
+        let slot = self.options.ask_for_token();
+        let cluster = self.pool.cluster();
+        let value = self.run(closure)?;
+        Ok((value, slot.take(cluster)))
     }
 
     /// Runs the transaction with an error type of the application's own: see
@@ -133,6 +156,26 @@ impl TxBuilder<'_, InteractPool> {
     ) -> Result<T, Error> {
         let ended = self.attempts(move |conn| closure(conn).map_err(into_pool));
         ended.await.map_err(Error::from)
+    }
+
+    /// Runs the transaction, and says what a read must have seen in order to see it: as that of
+    /// [`Pool`].
+    ///
+    /// # Errors
+    ///
+    /// As [`InteractPool::run_tx`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`InteractPool::run_tx`].
+    pub async fn run_with_token<T: Send + 'static>(
+        mut self,
+        closure: impl FnMut(&mut PgConnection) -> Result<T, DieselError> + Send + 'static,
+    ) -> Result<(T, ConsistencyToken), Error> {
+        let slot = self.options.ask_for_token();
+        let cluster = self.pool.cluster();
+        let value = self.run(closure).await?;
+        Ok((value, slot.take(cluster)))
     }
 
     /// Runs the transaction with an error type of the application's own: see
@@ -279,7 +322,7 @@ impl<M> Pool<M> {
     /// See [`TxBuilder`].
     pub fn tx(&self) -> TxBuilder<'_, Self> {
         TxBuilder {
-            options: options(&self.shared.inner, self.target),
+            options: options(&self.shared.inner, self.wish),
             pool: self,
         }
     }
@@ -332,16 +375,17 @@ impl InteractPool {
     /// See [`TxBuilder`].
     pub fn tx(&self) -> TxBuilder<'_, Self> {
         TxBuilder {
-            options: options(&self.inner, self.target),
+            options: options(&self.inner, self.wish),
             pool: self,
         }
     }
 }
 
-fn options(inner: &Inner, target: Target) -> Options {
+fn options(inner: &Inner, wish: Wish) -> Options {
     let mut options = Options::new(inner.sub_pools.cluster().config().tx());
-    options.target = target;
-    if is_reader(target) {
+    options.target = wish.target();
+    options.token = wish.token();
+    if is_reader(wish.target()) {
         options.read_only = Some(true);
     }
     options
