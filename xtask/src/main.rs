@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask demo`, `nemesis`, `soak`, `install` and `test`.
+//! The project's own commands: `cargo xtask demo`, `nemesis`, `soak`, `reads`, `install` and `test`.
 
 mod demo;
 mod install;
 mod nemesis;
 mod postgres;
+mod reads;
 mod scratch;
 mod soak;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Nemesis(nemesis::Args),
     /// Opens and breaks thousands of connections, and counts what is left of them.
     Soak(soak::Args),
+    /// Reads what it has just written, from standbys that are behind, and counts what was not there.
+    Reads(reads::Args),
     /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq.
     Install,
     /// Runs every check and test.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Nemesis(args) => nemesis::run(args),
         Command::Soak(args) => soak::run(args),
+        Command::Reads(args) => reads::run(args),
         Command::Install => install::run(),
         Command::Test(args) => test::run(&args),
     };
