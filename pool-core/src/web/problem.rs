@@ -5,7 +5,10 @@ use std::{borrow::Cow, error::Error as StdError, fmt};
 use serde_json::json;
 
 use super::Answer;
-use crate::error::{Disposition, DriverError, Error, TxPhase, is_connection_loss};
+use crate::{
+    consistency::Standing,
+    error::{Disposition, DriverError, Error, TxPhase, is_connection_loss},
+};
 
 /// What an error amounts to in an answer: a status, and a body by
 /// [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) that says what the client may do about it and
@@ -16,7 +19,7 @@ use crate::error::{Disposition, DriverError, Error, TxPhase, is_connection_loss}
 /// | no usable host in time | 503 | `unavailable` | 2 |
 /// | the pool is paused, or is being closed | 503 | `unavailable` | 2 |
 /// | all connections were in use, too many wait, the server has no room | 503 | `overloaded` | 1 |
-/// | a transaction lost its host before COMMIT; a serialization failure, a deadlock; a statement that a standby refuses | 503 | `try_again` | 1 |
+/// | a transaction lost its host before COMMIT; a serialization failure, a deadlock; a statement that a standby refuses; a consistency token that is ahead of what is known here | 503 | `try_again` | 1 |
 /// | a connection was lost outside of `run_tx` with a statement in flight, which may have happened | 503 | `interrupted` | |
 /// | the deadline passed; a statement timeout | 504 | `deadline` | |
 /// | COMMIT was never answered, and it can't be proved what became of it | 500 | `outcome_unknown` | |
@@ -130,12 +133,17 @@ impl Problem {
             | Error::CommitLost { .. }
             | Error::RetriesExhausted { .. }
             | Error::SessionMoved(_) => Self::try_again(),
+            // Perhaps of a failover that is not known here yet.
+            Error::TokenRefused(refused) if refused.standing == Standing::Future => {
+                Self::try_again()
+            }
             Error::TxDeadline { .. } => Self::deadline(),
             Error::Unknown(_) => Self::outcome_unknown(),
             Error::NotReplicated { .. } => Self::not_replicated(),
             Error::Config(_)
             | Error::Connect(_)
             | Error::IsolationChanged { .. }
+            | Error::TokenRefused(_)
             | Error::RolledBack
             | Error::EndedByClosure
             | Error::Escaped => Self::internal(),

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    error::{InDoubt, NoHost, Overloaded, Paused, QueueFull},
+    consistency::{ConsistencyToken, Standing},
+    error::{InDoubt, NoHost, Overloaded, Paused, QueueFull, TokenRefused},
     outcome::Doubt,
     topology::{HostAddr, Target},
 };
@@ -43,7 +44,17 @@ fn every_error_has_its_answer() {
         doubt: Doubt::NoEvidence,
         source: None,
     }));
+    let refused = |standing| {
+        Error::TokenRefused(Box::new(TokenRefused {
+            token: ConsistencyToken::of_writer(Some(1)),
+            standing,
+            system_identifier: Some(2),
+            term: None,
+        }))
+    };
     let cases = [
+        (refused(Standing::Future), 503, "try_again", Some(1)),
+        (refused(Standing::Foreign), 500, "internal", None),
         (no_host(), 503, "unavailable", Some(2)),
         (Error::Closed, 503, "unavailable", Some(2)),
         (
