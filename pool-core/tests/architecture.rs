@@ -9,7 +9,7 @@ use std::{
 };
 
 /// As ARCHITECTURE.md explains it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "traces",
     "topology",
     "outcome",

@@ -1,23 +1,35 @@
 //! The project's own commands: `cargo xtask demo`, `nemesis`, `soak`, `reads`, `install` and `test`.
 
+#[cfg(feature = "exercises")]
 mod demo;
 mod install;
+#[cfg(feature = "exercises")]
 mod nemesis;
 mod postgres;
+#[cfg(feature = "exercises")]
 mod reads;
+#[cfg(not(feature = "diesel-blocking"))]
+mod rebuilt;
 mod scratch;
+#[cfg(feature = "exercises")]
 mod soak;
 mod test;
 
+#[cfg(not(feature = "exercises"))]
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 /// Where the commands may fail, any error will do: it is printed and ends the run.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "leadpool's own commands")]
+#[cfg_attr(
+    not(feature = "exercises"),
+    command(after_help = "Built when they are called: demo, nemesis, soak, reads.")
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -25,22 +37,30 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "exercises")]
     /// Runs an application on a real cluster while its primary is killed, moved and frozen.
     Demo(demo::Args),
+    #[cfg(feature = "exercises")]
     /// Runs mixed transactions while everything goes wrong, and counts what was lost or doubled.
     Nemesis(nemesis::Args),
+    #[cfg(feature = "exercises")]
     /// Opens and breaks thousands of connections, and counts what is left of them.
     Soak(soak::Args),
+    #[cfg(feature = "exercises")]
     /// Reads what it has just written, from standbys that are behind, and counts what was not there.
     Reads(reads::Args),
     /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq.
     Install,
     /// Runs every check and test.
     Test(test::Args),
+    #[cfg(not(feature = "exercises"))]
+    #[command(external_subcommand)]
+    Exercise(Vec<OsString>),
 }
 
 /// How the servers replicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[cfg(feature = "exercises")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Replication {
     /// A COMMIT is answered once a standby has it: what is acknowledged is never lost.
     Synchronous,
@@ -48,6 +68,7 @@ enum Replication {
     Asynchronous,
 }
 
+#[cfg(feature = "exercises")]
 /// Runs a command to its end, or until it is interrupted: then too every server is stopped.
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -63,12 +84,21 @@ fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
+        #[cfg(feature = "exercises")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "exercises")]
         Command::Nemesis(args) => nemesis::run(args),
+        #[cfg(feature = "exercises")]
         Command::Soak(args) => soak::run(args),
+        #[cfg(feature = "exercises")]
         Command::Reads(args) => reads::run(args),
         Command::Install => install::run(),
         Command::Test(args) => test::run(&args),
+        // Those need all pools: who only tests does not wait until they are built a second time.
+        #[cfg(not(feature = "exercises"))]
+        Command::Exercise(words) => {
+            rebuilt::run("exercises", words, std::iter::empty::<(&str, &str)>())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

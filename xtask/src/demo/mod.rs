@@ -8,8 +8,6 @@ mod fault;
 mod live;
 mod native;
 mod observer;
-#[cfg(not(feature = "diesel-blocking"))]
-mod rebuilt;
 mod report;
 mod sqlx;
 mod stack;
@@ -110,7 +108,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 play_all::<Leadpool, Plain>(&args, &install).await
             }
             #[cfg(not(feature = "diesel-blocking"))]
-            Driver::DieselBlocking => rebuilt::run("diesel-blocking"),
+            Driver::DieselBlocking => {
+                let libpq = crate::postgres::find_or_install_libpq()?;
+                eprintln!("Building the demo with libpq.");
+                let arguments = std::env::args_os().skip(1);
+                crate::rebuilt::run("diesel-blocking", arguments, libpq.variable())
+            }
         }
     })
 }

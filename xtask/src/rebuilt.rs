@@ -1,0 +1,34 @@
+//! The same command once more, by a build that has what most builds do without.
+
+use std::{env, ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+
+use crate::Result;
+
+/// Hands the arguments to a build with the feature, in place of this process: so an interrupt
+/// reaches nobody else.
+pub(crate) fn run(
+    feature: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let variables = variables.into_iter();
+    let error = Command::new(cargo)
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            feature,
+        ])
+        .args([
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .arg("--")
+        .args(arguments)
+        .envs(variables.map(|(name, value)| (name.into(), value.into())))
+        .exec();
+    Err(format!("cargo could not be run: {error}").into())
+}
