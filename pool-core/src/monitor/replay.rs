@@ -28,8 +28,10 @@ use crate::{
 /// that it takes, at most, and with few questions.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(8);
-/// For how long nobody waits for a standby for which another has waited in vain.
-const REST: Duration = Duration::from_secs(1);
+/// After a wait in vain one tries again after each such time, and nobody else waits.
+const REST: Duration = Duration::from_millis(100);
+/// For how long it is of use how long a wait took.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// What a host last said of its position.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,10 +86,12 @@ struct State {
     seen: Seen,
     /// What is waited for.
     wanted: BTreeMap<Lsn, usize>,
-    /// What was waited for in vain, and until when nobody should try.
+    /// What was waited for in vain, and when one should try again.
     missed: Option<(Place, Instant)>,
     /// How long the last question took.
     took: Duration,
+    /// How long was last waited for it, and when.
+    pace: Option<(Duration, Instant)>,
 }
 
 impl Replay {
@@ -129,18 +133,41 @@ impl Replay {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Whether another has just waited in vain for this or less.
+    /// Whether another has waited in vain for this or less, and it is not time to try again.
     pub(crate) fn is_hopeless(&self, place: Place, now: Option<u32>) -> bool {
         let mut state = self.lock();
-        let Some((missed, until)) = state.missed else {
+        let Some((missed, again)) = state.missed else {
             return false;
         };
-        if state.seen.has(missed, now) || Instant::now() >= until {
+        if state.seen.has(missed, now) {
             state.missed = None;
+            return false;
+        }
+        if Instant::now() >= again {
             return false;
         }
         place.timeline > missed.timeline
             || (place.timeline == missed.timeline && place.position >= missed.position)
+    }
+
+    /// Somebody waits: after a wait in vain, one for all.
+    pub(crate) fn tried(&self) {
+        if let Some((_, again)) = &mut self.lock().missed {
+            *again = Instant::now() + REST;
+        }
+    }
+
+    /// How long a wait for it takes, as far as that is known: zero if nobody has waited lately.
+    pub(crate) fn expected(&self) -> Duration {
+        match self.lock().pace {
+            Some((took, at)) if at.elapsed() < LATELY => took,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Tells others how long a wait took.
+    pub(crate) fn waited(&self, took: Duration) {
+        self.lock().pace = Some((took, Instant::now()));
     }
 
     /// Spares others the wait that was in vain.
@@ -348,8 +375,24 @@ mod tests {
         assert!(replay.is_hopeless(place(1, 100), Some(1)));
         assert!(replay.is_hopeless(place(2, 1), Some(2)));
         assert!(!replay.is_hopeless(place(1, 99), Some(1)));
+        // One tries again, for all.
+        replay.lock().missed = Some((place(1, 100), now));
+        assert!(!replay.is_hopeless(place(1, 100), Some(1)));
+        replay.tried();
+        assert!(replay.is_hopeless(place(1, 100), Some(1)));
         replay.note(now, &standby(100, 1), None);
         assert!(!replay.is_hopeless(place(1, 500), Some(1)));
+    }
+
+    #[test]
+    fn what_a_wait_took_is_told_to_others() {
+        let replay = Replay::default();
+        assert_eq!(replay.expected(), Duration::ZERO);
+        let took = Duration::from_millis(50);
+        replay.waited(took);
+        assert_eq!(replay.expected(), took);
+        replay.lock().pace = Instant::now().checked_sub(LATELY).map(|at| (took, at));
+        assert_eq!(replay.expected(), Duration::ZERO);
     }
 
     #[test]

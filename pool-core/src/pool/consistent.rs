@@ -23,6 +23,8 @@ use crate::{
 /// How long a token of a timeline that nobody has shown yet is waited for: a failover may be known
 /// elsewhere before it is known here.
 const NEWS: Duration = Duration::from_secs(2);
+/// Waits that differ by no more are as good as each other.
+const EVEN: Duration = Duration::from_millis(2);
 /// How long to rest, at least, while there is neither a writer nor a standby that has it.
 const REST: Duration = Duration::from_millis(10);
 
@@ -268,22 +270,18 @@ impl<D: Driver> SubPools<D> {
         let mut by = ServedBy::Standby;
         loop {
             let known = self.reader_among(|generation| wish.is_known_of(generation));
-            let hoped = || {
-                self.reader_among(|generation| {
-                    !generation.replay().is_hopeless(wish.place, wish.now)
-                })
-            };
             let has_waited = by == ServedBy::Waited;
             let sub_pool = match known {
                 Some(known) => known,
-                None => match hoped() {
+                None => match self.hoped(wish) {
                     Some(hoped) if Instant::now() < until => {
                         by = ServedBy::Waited;
-                        if !self
-                            .has_replayed(wish, &hoped.generation, None, until)
-                            .await
-                        {
-                            hoped.generation.replay().missed(wish.place);
+                        let (generation, begun) = (&hoped.generation, Instant::now());
+                        generation.replay().tried();
+                        let is_there = self.has_replayed(wish, generation, None, until).await;
+                        generation.replay().waited(begun.elapsed());
+                        if !is_there {
+                            generation.replay().missed(wish.place);
                             continue;
                         }
                         hoped
@@ -313,6 +311,25 @@ impl<D: Driver> SubPools<D> {
             by = ServedBy::Waited;
             generation.replay().missed(wish.place);
         }
+    }
+
+    /// The one that is worth waiting for: the strategy's choice of those that take not much longer
+    /// than others.
+    fn hoped(&self, wish: Wish) -> Option<Arc<SubPool<D>>> {
+        let may_get_there = |generation: &Generation| {
+            !generation.is_retired() && !generation.replay().is_hopeless(wish.place, wish.now)
+        };
+        let routes = self.routes.load();
+        let readers = routes.readers.iter();
+        let generations = readers.map(|reader| &*reader.sub_pool.generation);
+        let hopeful = generations.filter(|generation| may_get_there(generation));
+        let least = hopeful
+            .map(|generation| generation.replay().expected())
+            .min()?;
+        let most = least.saturating_mul(2).saturating_add(EVEN);
+        self.reader_among(|generation| {
+            may_get_there(generation) && generation.replay().expected() <= most
+        })
     }
 
     /// Waits until the standby has what is wished for; with `since`, until it has said so after
