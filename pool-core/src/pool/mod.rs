@@ -10,6 +10,7 @@ mod driver;
 mod follower;
 mod gate;
 mod generation;
+mod idle;
 mod keeper;
 mod life;
 mod pause;
