@@ -64,6 +64,9 @@ impl Daemon {
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.run_as.command(program);
         command.current_dir(&self.home).env("HOME", &self.home);
+        // Ours may be somewhere where the servers' user may not write: repmgr needs it to follow a
+        // new primary.
+        command.env("TMPDIR", &self.home);
         command
     }
 

@@ -16,11 +16,8 @@ const PACKAGES: [&str; 2] = ["repmgr", "postgresql-NN-repmgr"];
 /// The role and the database of repmgr's own table, as its documentation has them.
 const NAME: &str = "repmgr";
 const CONF: &str = "repmgr.conf";
-/// How long a failover may take: `repmgrd` itself may wait for a minute, for instance for a
-/// promotion to be finished.
-const PROMOTION_LIMIT: Duration = Duration::from_secs(90);
-/// How often it is asked whether it has happened: each time it is a connection to every host, which
-/// must not keep the servers from it.
+/// How often it is asked whether a failover has happened: each time it is a connection to every
+/// host, which must not keep the servers from it.
 const PROMOTION_POLL: Duration = Duration::from_millis(100);
 
 /// A [`Cluster`] whose hosts are registered with [repmgr](https://repmgr.org), each watched by a
@@ -168,7 +165,7 @@ impl Repmgr {
         };
         let hosts: Vec<usize> = running.iter().map(|(host, _)| *host).collect();
         let new = watcher
-            .until("the promotion of a standby", PROMOTION_LIMIT, || async {
+            .until("the promotion of a standby", LIMIT, || async {
                 let new = self.agreed_primary(&hosts).await.filter(|new| *new != old);
                 if new.is_none() {
                     tokio::time::sleep(PROMOTION_POLL).await;
@@ -318,8 +315,7 @@ impl Repmgr {
              follow_command='{program} standby follow --upstream-node-id=%n'\n\
              monitor_interval_secs=1\n\
              reconnect_attempts=2\n\
-             reconnect_interval=1\n\
-             primary_notification_timeout=10\n",
+             reconnect_interval=1\n",
             id = node_id(host),
             ip = addr.ip(),
             port = addr.port(),

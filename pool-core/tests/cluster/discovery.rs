@@ -407,8 +407,13 @@ async fn a_name_that_moves_with_the_primary_is_followed() {
     servers.switchover(1).await.unwrap();
     // The former primary lives on as a standby, and the name leads to its successor.
     proxy.set_target(servers.addr(1).unwrap());
-    let client = soon("the writer", pool.get()).await.unwrap();
-    assert_eq!(port(&client).await, servers.addr(1).unwrap().port());
+    // A transaction: what is opened before it is seen that the server is another one is aborted.
+    let leads_to = pool.run_tx(|tx| async move {
+        let row = tx.query_one("SELECT inet_server_port()", &[]).await?;
+        Ok(row.get::<_, i32>(0))
+    });
+    let leads_to = soon("the writer", leads_to).await.unwrap();
+    assert_eq!(leads_to, i32::from(servers.addr(1).unwrap().port()));
 }
 
 #[tokio::test]
