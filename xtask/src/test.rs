@@ -69,7 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         &["doc", "-p", "leadpool", "--no-deps"],
     ];
     let tests: &[&[&str]] = &[
-        &["test", "--workspace", "--all-targets", "--all-features"],
+        // Without the benches, which are linted above: each is a program of its own.
+        &["test", "--workspace", "--tests", "--all-features"],
         &["test", "--workspace", "--doc", "--all-features"],
     ];
     if !args.tests_only {

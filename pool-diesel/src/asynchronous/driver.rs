@@ -95,9 +95,12 @@ impl Driver for DieselAsync {
         hand_out: impl FnOnce(Object) -> T,
         otherwise: impl FnOnce(Option<Object>) -> T,
     ) -> T {
-        // What is not ready at once has done nothing yet: the setup is about to begin.
-        let getting = pin!(pool.pool.timeout_get(&AT_ONCE));
-        let got = getting.poll(&mut Context::from_waker(Waker::noop()));
+        let got = {
+            // What is not ready at once has done nothing yet: the setup is about to begin.
+            let getting = pin!(pool.pool.timeout_get(&AT_ONCE));
+            getting.poll(&mut Context::from_waker(Waker::noop()))
+            // Here its place is given back: `otherwise` may need it.
+        };
         // Looked at where it lies.
         match &got {
             Poll::Ready(Ok(object)) if is_fit(object) => {}
