@@ -3,7 +3,7 @@
 //! A [`ConsistencyToken`] is a position in the write-ahead log, taken after a COMMIT: a standby
 //! that has replayed it shows what was committed. Positions are bytes and say nothing of the
 //! history that they belong to, so a token names its timeline as well. After a failover
-//! [`standing`] says what became of it.
+//! [`standing()`] says what became of it.
 //!
 //! How to use it: [the manual](crate::manual::consistency).
 

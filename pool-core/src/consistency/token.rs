@@ -99,7 +99,7 @@ impl ConsistencyToken {
         Some(self.place?.position)
     }
 
-    /// Whether a standby has what the token stands for, where [`standing`](super::standing) calls
+    /// Whether a standby has what the token stands for, where [`standing`](super::standing()) calls
     /// it current or kept. `now` is the timeline that is written.
     ///
     /// How far it has `replayed` (`pg_last_wal_replay_lsn()`) says nothing of the history that it
