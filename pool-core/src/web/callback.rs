@@ -37,8 +37,13 @@ pub struct PatroniCallback {
 /// The secret can't be sent in a header: it is empty, or holds something else than printable ASCII
 /// without spaces at its ends.
 ///
-/// ```
-/// assert!(leadpool::web::CallbackError.to_string().contains("ASCII"));
+/// ```no_run
+/// # fn f(cluster: leadpool::Cluster) {
+/// use leadpool::web::{CallbackError, PatroniCallback};
+///
+/// let refused: Result<PatroniCallback, CallbackError> = PatroniCallback::new(&cluster, "");
+/// assert!(refused.is_err());
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
