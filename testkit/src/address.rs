@@ -1,6 +1,10 @@
 //! Addresses to listen on, and how clients write them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Mutex, PoisonError},
+};
 
 use crate::Error;
 
@@ -18,8 +22,12 @@ pub(crate) fn free_addr(ip: IpAddr) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(Error::io("a free port"))
 }
 
-/// Listens on a free port. Outside of the range that the kernel takes for outgoing connections,
-/// so that a stopped server finds its port free again.
+/// Ports that were handed out in this process.
+static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// Listens on a free port that nobody else in this process was given. Outside of the range that the
+/// kernel takes for outgoing connections. So a server finds its port free when it starts, and when it
+/// starts again.
 pub(crate) fn listen(ip: IpAddr) -> Result<TcpListener, Error> {
     use std::hash::{BuildHasher as _, RandomState};
 
@@ -27,6 +35,9 @@ pub(crate) fn listen(ip: IpAddr) -> Result<TcpListener, Error> {
     for attempt in 0..200_u64 {
         let random = RandomState::new().hash_one(attempt);
         let port = 10_000 + u16::try_from(random % 20_000).unwrap_or_default();
+        if !is_ours(port) {
+            continue;
+        }
         match TcpListener::bind((ip, port)) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),
@@ -36,6 +47,16 @@ pub(crate) fn listen(ip: IpAddr) -> Result<TcpListener, Error> {
         what: format!("finding a free port on {ip}"),
         source: last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()),
     })
+}
+
+/// Takes a port, unless it was taken before.
+fn is_ours(port: u16) -> bool {
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if taken.len() > 15_000 {
+        // Whoever had the first ones is hardly there any more.
+        taken.clear();
+    }
+    taken.insert(port)
 }
 
 /// A port that nobody listens on, at any of the addresses.
@@ -71,4 +92,17 @@ pub(crate) fn distinct_ip(index: usize) -> IpAddr {
         u8::try_from(third).unwrap_or(1),
         u8::try_from(fourth).unwrap_or(1),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_handed_out_twice() {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let ports = (0..2_000).map(|_| free_addr(ip).unwrap().port());
+        let distinct: BTreeSet<u16> = ports.collect();
+        assert_eq!(distinct.len(), 2_000);
+    }
 }
