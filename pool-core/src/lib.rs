@@ -36,7 +36,7 @@ pub use native::{
     CheckoutOptions, Gap, KeptSession, Listener, ListenerEvent, Notification, Pool, PoolBuilder,
     Tx, TxBuilder,
 };
-pub use observe::Events;
+pub use observe::{Events, InDoubtCounts, RetryCounts, TransactionCounts};
 pub use pool::{Drained, PauseGuard, PoolCounts, Status, SubPoolStatus};
 pub use topology::{HostAddr, Target};
 #[cfg(feature = "backoff")]

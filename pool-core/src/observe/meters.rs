@@ -10,10 +10,13 @@ use std::{
 
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Unit, with_recorder};
 
-use super::metrics::{
-    CHECKOUT_WAIT, CHECKOUTS, COMMIT_RESOLUTION, COMMITS_IN_DOUBT, CONNECT_DURATION,
-    CONNECTIONS_LOST, CONNECTS, CONSISTENT_READS, DISCOVERIES, METRICS, Metric, MetricKind,
-    PROBE_DURATION, PROBE_FAILURES, RETRIES, TRANSACTION_DURATION, TRANSACTIONS,
+use super::{
+    metrics::{
+        CHECKOUT_WAIT, CHECKOUTS, COMMIT_RESOLUTION, COMMITS_IN_DOUBT, CONNECT_DURATION,
+        CONNECTIONS_LOST, CONNECTS, CONSISTENT_READS, DISCOVERIES, METRICS, Metric, MetricKind,
+        PROBE_DURATION, PROBE_FAILURES, RETRIES, TRANSACTION_DURATION, TRANSACTIONS,
+    },
+    tally::{Tally, TransactionCounts},
 };
 use crate::{
     consistency::Standing,
@@ -29,12 +32,21 @@ static METADATA: Metadata<'static> = Metadata::new("leadpool", Level::INFO, Some
 #[derive(Clone, Debug)]
 pub(crate) struct Meters {
     pool: Arc<str>,
+    tally: Arc<Tally>,
 }
 
 impl Meters {
     pub(crate) fn new(pool: &str) -> Self {
         describe();
-        Self { pool: pool.into() }
+        Self {
+            pool: pool.into(),
+            tally: Arc::default(),
+        }
+    }
+
+    /// What became of transactions so far.
+    pub(crate) fn transactions(&self) -> TransactionCounts {
+        self.tally.counts()
     }
 
     /// The name that all series carry.
@@ -100,11 +112,13 @@ impl Meters {
     }
 
     pub(crate) fn commit_in_doubt(&self, outcome: &Result<Outcome, Doubt>, took: Duration) {
-        let verdict = match outcome {
-            Ok(Outcome::Committed) => "committed",
-            Ok(Outcome::NotCommitted) => "not_committed",
-            Err(_) => "unknown",
+        let at = match outcome {
+            Ok(Outcome::Committed) => 0,
+            Ok(Outcome::NotCommitted) => 1,
+            Err(_) => 2,
         };
+        let verdict = VERDICTS[at];
+        self.tally.in_doubt(at);
         self.counter(&COMMITS_IN_DOUBT, &[verdict]).increment(1);
         self.histogram(&COMMIT_RESOLUTION, &[verdict]).record(took);
     }
@@ -215,6 +229,9 @@ pub(crate) enum RetryReason {
     Conflict,
 }
 
+/// What was found out of COMMITs that were not answered.
+const VERDICTS: [&str; 3] = ["committed", "not_committed", "unknown"];
+
 const OUTCOMES: [&str; 6] = [
     "committed",
     "rolled_back",
@@ -235,7 +252,7 @@ pub(crate) struct TransactionMeters {
 impl TransactionMeters {
     pub(crate) fn new(meters: &Meters) -> Self {
         // From 0 on: an increase can't be seen of a series that begins with 1.
-        for verdict in ["committed", "not_committed", "unknown"] {
+        for verdict in VERDICTS {
             drop(meters.counter(&COMMITS_IN_DOUBT, &[verdict]));
         }
         Self {
@@ -254,6 +271,7 @@ impl TransactionMeters {
     }
 
     pub(crate) fn retried(&self, reason: RetryReason) {
+        self.meters.tally.retried(reason as usize);
         let reason = match reason {
             RetryReason::Lost => "lost",
             RetryReason::Refused => "refused",
@@ -264,7 +282,9 @@ impl TransactionMeters {
 
     pub(super) fn ended(&self, outcome: &str, took: Duration) {
         let at = OUTCOMES.iter().position(|known| *known == outcome);
-        if let Some((count, duration)) = at.map(|at| &self.outcomes[at]) {
+        if let Some(at) = at {
+            let (count, duration) = &self.outcomes[at];
+            self.meters.tally.ended(at);
             count.increment(1);
             duration.record(took);
         }

@@ -9,6 +9,7 @@ mod gauges;
 mod meters;
 mod metrics;
 mod spans;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use metrics::{METRICS, Metric, MetricKind};
 pub(crate) use spans::{
     Connecting, Reading, Transacting, Waiting, attempt_span, error_type, resolution_span,
 };
+pub use tally::{InDoubtCounts, RetryCounts, TransactionCounts};
 
 pub(crate) use crate::traces::rows;
 pub use crate::traces::{TRACES, Trace, TraceKind};

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::topology::{Health, HostAddr, HostView, Phase, Role, Term};
+use crate::{
+    observe::TransactionCounts,
+    topology::{Health, HostAddr, HostView, Phase, Role, Term},
+};
 
 /// How many connections a pool of one host has.
 ///
@@ -80,6 +83,8 @@ pub struct Status {
     pub paused: bool,
     /// Whether new checkouts are refused: the pool is drained or closed.
     pub closed: bool,
+    /// What became of the transactions of all pools of the cluster.
+    pub transactions: TransactionCounts,
     /// One entry a host.
     pub sub_pools: Vec<SubPoolStatus>,
     /// What is known of each host.
@@ -149,6 +154,7 @@ mod tests {
             waiting: 1,
             paused: false,
             closed: false,
+            transactions: TransactionCounts::default(),
             sub_pools: vec![SubPoolStatus {
                 host: db1,
                 role: Role::Primary,

@@ -283,6 +283,7 @@ impl<D: Driver> SubPools<D> {
             waiting: self.waiting.count(),
             paused: state.paused,
             closed: state.draining || state.closed,
+            transactions: self.cluster.meters().transactions(),
             sub_pools: sub_pools.collect(),
             hosts: topology.hosts().to_vec(),
         }
