@@ -12,7 +12,7 @@ use leadpool::{
     web::{Problem, Transaction, WebPool},
 };
 
-use crate::{Error, TimeLeft};
+use crate::{Error, Seen, TimeLeft};
 
 /// A connection to the writer, from the pool in the application's data (`web::Data<Pool>`).
 ///
@@ -58,7 +58,8 @@ pub struct Writer<P: WebPool = Pool>(pub P::Client);
 
 /// A connection to a standby, or to the writer while no standby is usable: as [`Writer`].
 ///
-/// A standby may not have yet what was written a moment ago.
+/// A standby may not have yet what was written a moment ago. With the middleware
+/// [`ReadYourWrites`](crate::ReadYourWrites) it is one that has what this client has written.
 ///
 /// # Rejection
 ///
@@ -147,8 +148,12 @@ impl<P: WebPool> FromRequest for Writer<P> {
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let checkout = checkout::<P>(request, Target::Primary);
-        Box::pin(async move { checkout.await.map(Self) })
+        let (pool, left) = (pool::<P>(request), TimeLeft::of(request).0);
+        Seen::of(request).has_written();
+        Box::pin(async move {
+            let limit = left.begin()?;
+            Ok(Self(pool?.checkout(Target::Primary, limit).await?))
+        })
     }
 }
 
@@ -157,20 +162,16 @@ impl<P: WebPool> FromRequest for Reader<P> {
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let checkout = checkout::<P>(request, Target::PreferStandby);
-        Box::pin(async move { checkout.await.map(Self) })
+        let (pool, left) = (pool::<P>(request), TimeLeft::of(request).0);
+        let seen = Seen::of(request);
+        Box::pin(async move {
+            let limit = left.begin()?;
+            Ok(Self(seen.checkout(&pool?, limit).await?))
+        })
     }
 }
 
 /// Takes nothing of the request along: actix-web wants to have it alone.
-fn checkout<P: WebPool>(
-    request: &HttpRequest,
-    target: Target,
-) -> impl Future<Output = Result<P::Client, Error>> + use<P> {
-    let (pool, left) = (pool::<P>(request), TimeLeft::of(request).0);
-    async move { Ok(pool?.checkout(target, left.begin()?).await?) }
-}
-
 fn pool<P: WebPool>(request: &HttpRequest) -> Result<P, Error> {
     if let Some(pool) = request.app_data::<Data<P>>() {
         return Ok(P::clone(pool));
@@ -191,6 +192,7 @@ impl<P: WebPool> FromRequest for Tx<P> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let (pool, left) = (pool::<P>(request), TimeLeft::of(request).0);
         let transaction = request.extensions().get::<Transaction>().cloned();
+        Seen::of(request).has_written();
         Box::pin(async move {
             let Some(transaction) = transaction else {
                 return Err(Problem::misassembled(

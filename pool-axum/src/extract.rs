@@ -14,7 +14,7 @@ use leadpool::{
     web::{Problem, Transaction, WebPool},
 };
 
-use crate::{Error, TimeLeft};
+use crate::{Error, Seen, TimeLeft};
 
 /// A connection to the writer, from the pool in the application's state.
 ///
@@ -62,7 +62,8 @@ pub struct Writer<P: WebPool = Pool>(pub P::Client);
 
 /// A connection to a standby, or to the writer while no standby is usable: as [`Writer`].
 ///
-/// A standby may not have yet what was written a moment ago.
+/// A standby may not have yet what was written a moment ago. With the layer
+/// [`ReadYourWrites`](crate::ReadYourWrites) it is one that has what this client has written.
 ///
 /// # Rejection
 ///
@@ -158,7 +159,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let pool = P::from_ref(state);
-        checkout(&pool, Target::Primary, parts).await.map(Self)
+        let limit = TimeLeft::of(parts).0.begin()?;
+        Seen::of(parts).has_written();
+        Ok(Self(pool.checkout(Target::Primary, limit).await?))
     }
 }
 
@@ -171,15 +174,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let pool = P::from_ref(state);
-        checkout(&pool, Target::PreferStandby, parts)
-            .await
-            .map(Self)
+        let limit = TimeLeft::of(parts).0.begin()?;
+        Ok(Self(Seen::of(parts).checkout(&pool, limit).await?))
     }
-}
-
-async fn checkout<P: WebPool>(pool: &P, target: Target, parts: &Parts) -> Result<P::Client, Error> {
-    let limit = TimeLeft::of(parts).0.begin()?;
-    Ok(pool.checkout(target, limit).await?)
 }
 
 impl<S, P> FromRequestParts<S> for Tx<P>
@@ -192,6 +189,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let pool = P::from_ref(state);
         let left = TimeLeft::of(parts).0;
+        Seen::of(parts).has_written();
         let Some(transaction) = parts.extensions.get::<Transaction>() else {
             return Err(Problem::misassembled(
                 "This route asks for a transaction, and the layer that ends it is missing: add \

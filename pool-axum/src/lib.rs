@@ -6,6 +6,7 @@ mod error;
 mod extract;
 mod health;
 mod patroni;
+mod read_your_writes;
 mod serve;
 mod transactions;
 
@@ -15,12 +16,13 @@ pub use extract::{Reader, Tx, Writer};
 pub use health::Health;
 pub use leadpool::{
     self,
-    web::{CallbackError, Problem, Readiness},
+    web::{CallbackError, InvalidCarrier, Problem, Readiness},
 };
 #[cfg(any(feature = "diesel", feature = "diesel-blocking"))]
 pub use leadpool_diesel;
 #[cfg(feature = "sqlx")]
 pub use leadpool_sqlx;
 pub use patroni::PatroniCallback;
+pub use read_your_writes::{ReadYourWrites, ReadYourWritesService, Seen};
 pub use serve::{serve, serve_until};
 pub use transactions::{Transactions, TransactionsService};

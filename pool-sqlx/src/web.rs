@@ -5,6 +5,7 @@ use std::{borrow::Cow, error::Error as StdError, time::Duration};
 use leadpool::{
     Cluster, Status, Target,
     adapter::Purpose,
+    consistency::{ConsistencyToken, Served},
     web::{Hold, Told, WebPool},
 };
 use sqlx::{Postgres, pool::PoolConnection};
@@ -28,6 +29,19 @@ impl WebPool for Pool {
         let pools = &self.inner().sub_pools;
         pools
             .checkout(Purpose::New, target, timeout, |conn, _| conn)
+            .await
+    }
+
+    async fn checkout_at(
+        &self,
+        token: &ConsistencyToken,
+        limit: Option<Duration>,
+    ) -> Result<(PoolConnection<Postgres>, Served), leadpool::Error> {
+        let timeout = self.options().get_acquire_timeout();
+        let timeout = limit.map_or(timeout, |limit| limit.min(timeout));
+        let pools = &self.inner().sub_pools;
+        pools
+            .checkout_at(Purpose::New, token, timeout, |conn, _| conn)
             .await
     }
 

@@ -10,13 +10,17 @@ use actix_web::{
     web::{Data, Path, get, post},
 };
 use leadpool::Pool;
-use leadpool_actix::{Error, Problem, Reader, TimeLeft, Transactions, Tx, Writer};
+use leadpool_actix::{
+    Error, Problem, ReadYourWrites, Reader, Seen, TimeLeft, Transactions, Tx, Writer,
+};
 use leadpool_diesel::blocking::InteractPool;
 
-use crate::support::App;
+use crate::{both::keys, support::App};
 
 const INSERT: &str = "INSERT INTO t (n) VALUES (77)";
 const PORT: &str = "SELECT inet_server_port()";
+/// Where a read is, and how much it sees.
+const SIGHT: &str = "inet_server_port() || '/' || (SELECT count(*) FROM t)";
 const WRONG: &str = "SELECT * FROM nothing";
 const SLEEP: &str = "SELECT pg_sleep(3600)";
 
@@ -47,7 +51,9 @@ pub(crate) async fn apps(url: &str) -> Vec<(&'static str, App)> {
 }
 
 pub(crate) async fn native(url: &str) -> App {
-    native_of(Pool::connect(url).await.unwrap()).await
+    let pool = Pool::connect(url).await.unwrap();
+    let layer = ReadYourWrites::new(pool.cluster(), keys());
+    App::of(native_app(pool).wrap(layer)).await
 }
 
 pub(crate) async fn native_of(pool: Pool) -> App {
@@ -72,8 +78,8 @@ pub(crate) fn native_app(
     }
 
     async fn reader(Reader(client): Reader) -> Result<String, Error> {
-        let port: i32 = client.query_one(PORT, &[]).await?.get(0);
-        Ok(port.to_string())
+        let row = client.query_one(&format!("SELECT {SIGHT}"), &[]).await?;
+        Ok(row.get(0))
     }
 
     async fn tx(tx: Tx, how: Path<String>) -> Result<HttpResponse, Error> {
@@ -92,24 +98,64 @@ pub(crate) fn native_app(
         format!("{:?} {}", time.left(), within.as_millis())
     }
 
+    // A read that writes, and says so.
+    async fn visit(seen: Seen, pool: Data<Pool>) -> Result<HttpResponse, Error> {
+        seen.has_written();
+        pool.get().await?.execute(INSERT, &[]).await?;
+        Ok(HttpResponse::Ok().finish())
+    }
+
+    async fn told(seen: Seen, pool: Data<Pool>) -> Result<String, Error> {
+        let tx = pool.tx().run_with_token(|tx| async move {
+            tx.execute(INSERT, &[]).await?;
+            Ok(())
+        });
+        let ((), token) = tx.await?;
+        seen.wrote(&token);
+        Ok(token.to_string())
+    }
+
     Actix::new()
         .wrap(Transactions::new())
         .app_data(Data::new(pool))
         .route("/writer", post().to(writer))
         .route("/reader", get().to(reader))
+        .route("/visit", get().to(visit))
+        .route("/told", post().to(told))
         .route("/tx/{how}", post().to(tx))
         .route("/time_left", get().to(time_left))
 }
 
 /// Without the layer that ends transactions.
 pub(crate) async fn bare(url: &str) -> App {
+    App::of(bare_app(Pool::connect(url).await.unwrap())).await
+}
+
+pub(crate) fn bare_app(
+    pool: Pool,
+) -> Actix<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = actix_web::Error,
+        InitError = (),
+    > + use<>,
+> {
+    async fn writer(Writer(client): Writer) -> Result<HttpResponse, Error> {
+        client.execute(INSERT, &[]).await?;
+        Ok(HttpResponse::Ok().finish())
+    }
+
     async fn tx(tx: Tx) -> Result<HttpResponse, Error> {
         tx.execute(INSERT, &[]).await?;
         Ok(HttpResponse::Ok().finish())
     }
 
-    let pool = Pool::connect(url).await.unwrap();
-    App::of(Actix::new().app_data(pool).route("/tx/ok", post().to(tx))).await
+    Actix::new()
+        .app_data(pool)
+        .route("/writer", post().to(writer))
+        .route("/tx/ok", post().to(tx))
 }
 
 /// What handlers do seldom, or wrongly.
@@ -191,8 +237,9 @@ pub(crate) async fn sqlx(url: &str) -> App {
     }
 
     async fn reader(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
-        let port: i32 = query_scalar(PORT).fetch_one(&mut *conn).await?;
-        Ok(port.to_string())
+        let sight = format!("SELECT {SIGHT}");
+        let sight = query_scalar(sqlx::AssertSqlSafe(sight));
+        Ok(sight.fetch_one(&mut *conn).await?)
     }
 
     async fn tx(mut tx: Tx<Pool>, how: Path<String>) -> Result<HttpResponse, Error> {
@@ -206,10 +253,12 @@ pub(crate) async fn sqlx(url: &str) -> App {
         Ok(HttpResponse::Ok().body("done"))
     }
 
+    let pool = Pool::connect(url).await.unwrap();
     App::of(
         Actix::new()
             .wrap(Transactions::new())
-            .app_data(Data::new(Pool::connect(url).await.unwrap()))
+            .wrap(ReadYourWrites::new(pool.cluster(), keys()))
+            .app_data(Data::new(pool))
             .route("/writer", post().to(writer))
             .route("/reader", get().to(reader))
             .route("/tx/{how}", post().to(tx)),
@@ -218,7 +267,11 @@ pub(crate) async fn sqlx(url: &str) -> App {
 }
 
 pub(crate) async fn diesel_async(url: &str) -> App {
-    use diesel::{dsl::sql, select, sql_query, sql_types::Integer};
+    use diesel::{
+        dsl::sql,
+        select, sql_query,
+        sql_types::{Integer, Text},
+    };
     use leadpool_diesel::{Pool, diesel_async::RunQueryDsl as _};
 
     async fn writer(Writer(mut conn): Writer<Pool>) -> Result<String, Error> {
@@ -228,8 +281,7 @@ pub(crate) async fn diesel_async(url: &str) -> App {
     }
 
     async fn reader(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
-        let port = select(sql::<Integer>("inet_server_port()"));
-        Ok(port.get_result::<i32>(&mut conn).await?.to_string())
+        Ok(select(sql::<Text>(SIGHT)).get_result(&mut conn).await?)
     }
 
     async fn tx(mut tx: Tx<Pool>, how: Path<String>) -> Result<HttpResponse, Error> {
@@ -243,10 +295,12 @@ pub(crate) async fn diesel_async(url: &str) -> App {
         Ok(HttpResponse::Ok().body("done"))
     }
 
+    let pool = Pool::connect(url).await.unwrap();
     App::of(
         Actix::new()
             .wrap(Transactions::new())
-            .app_data(Data::new(Pool::connect(url).await.unwrap()))
+            .wrap(ReadYourWrites::new(pool.cluster(), keys()))
+            .app_data(Data::new(pool))
             .route("/writer", post().to(writer))
             .route("/reader", get().to(reader))
             .route("/tx/{how}", post().to(tx)),
@@ -255,7 +309,12 @@ pub(crate) async fn diesel_async(url: &str) -> App {
 }
 
 pub(crate) async fn diesel_blocking(url: &str) -> App {
-    use diesel::{RunQueryDsl as _, dsl::sql, select, sql_query, sql_types::Integer};
+    use diesel::{
+        RunQueryDsl as _,
+        dsl::sql,
+        select, sql_query,
+        sql_types::{Integer, Text},
+    };
 
     async fn writer(Writer(conn): Writer<InteractPool>) -> Result<String, Error> {
         conn.interact(|conn| sql_query(INSERT).execute(conn))
@@ -266,9 +325,8 @@ pub(crate) async fn diesel_blocking(url: &str) -> App {
     }
 
     async fn reader(Reader(conn): Reader<InteractPool>) -> Result<String, Error> {
-        let port = select(sql::<Integer>("inet_server_port()"));
-        let port = conn.interact(|conn| port.get_result::<i32>(conn)).await??;
-        Ok(port.to_string())
+        let sight = select(sql::<Text>(SIGHT));
+        Ok(conn.interact(|conn| sight.get_result(conn)).await??)
     }
 
     async fn tx(tx: Tx<InteractPool>, how: Path<String>) -> Result<HttpResponse, Error> {
@@ -284,10 +342,12 @@ pub(crate) async fn diesel_blocking(url: &str) -> App {
         Ok(HttpResponse::Ok().body("done"))
     }
 
+    let pool = InteractPool::connect(url).await.unwrap();
     App::of(
         Actix::new()
             .wrap(Transactions::new())
-            .app_data(Data::new(InteractPool::connect(url).await.unwrap()))
+            .wrap(ReadYourWrites::new(pool.cluster(), keys()))
+            .app_data(Data::new(pool))
             .route("/writer", post().to(writer))
             .route("/reader", get().to(reader))
             .route("/tx/{how}", post().to(tx)),

@@ -16,7 +16,7 @@ pub(crate) use leadpool_actix as web;
 
 use crate::{
     both::{Answer, Asked},
-    support::web::{Deadline, Health, PatroniCallback},
+    support::web::{Deadline, Health, PatroniCallback, ReadYourWrites},
 };
 
 /// An application, whatever its type.
@@ -92,4 +92,15 @@ pub(crate) async fn health_of<P: leadpool::web::WebPool>(health: Health<P>) -> A
 /// At `/patroni`.
 pub(crate) async fn callbacks_of(callback: PatroniCallback) -> App {
     App::of(actix_web::App::new().route("/patroni", callback.route())).await
+}
+
+/// The handlers on tokio-postgres, with this layer around them.
+pub(crate) async fn native_seen(pool: Pool, layer: ReadYourWrites) -> App {
+    App::of(crate::drivers::native_app(pool).wrap(layer)).await
+}
+
+/// With the layer where it must not be.
+pub(crate) async fn native_seen_inside(pool: Pool, layer: ReadYourWrites) -> App {
+    let app = crate::drivers::bare_app(pool).wrap(layer);
+    App::of(app.wrap(web::Transactions::new())).await
 }

@@ -6,6 +6,7 @@ mod extractors;
 mod failover;
 mod health;
 mod patroni;
+mod read_your_writes;
 mod rejections;
 mod servers;
 mod transactions;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leadpool::{Pool, config::ConfigBuilder};
+use leadpool::{Pool, config::ConfigBuilder, consistency::SigningKeys};
 use leadpool_testkit::Cluster as Servers;
 
 use crate::support::{App, send};
@@ -93,6 +93,11 @@ pub(crate) async fn get(app: &App, path: &str) -> Answer {
 
 pub(crate) async fn post(app: &App, path: &str) -> Answer {
     send(app, Asked::new("POST", path)).await
+}
+
+/// That sign the tokens of all applications here.
+pub(crate) fn keys() -> SigningKeys {
+    SigningKeys::new([[7; 32]]).unwrap()
 }
 
 /// A cluster with the table that the handlers write to.

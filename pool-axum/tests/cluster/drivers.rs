@@ -10,13 +10,17 @@ use axum::{
     routing::{get, post},
 };
 use leadpool::Pool;
-use leadpool_axum::{Error, Problem, Reader, TimeLeft, Transactions, Tx, Writer};
+use leadpool_axum::{
+    Error, Problem, ReadYourWrites, Reader, Seen, TimeLeft, Transactions, Tx, Writer,
+};
 use leadpool_diesel::blocking::InteractPool;
 
-use crate::support::App;
+use crate::{both::keys, support::App};
 
 const INSERT: &str = "INSERT INTO t (n) VALUES (77)";
 const PORT: &str = "SELECT inet_server_port()";
+/// Where a read is, and how much it sees.
+const SIGHT: &str = "inet_server_port() || '/' || (SELECT count(*) FROM t)";
 const WRONG: &str = "SELECT * FROM nothing";
 const SLEEP: &str = "SELECT pg_sleep(3600)";
 
@@ -45,7 +49,9 @@ pub(crate) async fn apps(url: &str) -> Vec<(&'static str, App)> {
 }
 
 pub(crate) async fn native(url: &str) -> App {
-    native_of(Pool::connect(url).await.unwrap()).await
+    let pool = Pool::connect(url).await.unwrap();
+    let layer = ReadYourWrites::new(pool.cluster(), keys());
+    native_of(pool).await.layer(layer)
 }
 
 pub(crate) async fn native_of(pool: Pool) -> App {
@@ -56,8 +62,8 @@ pub(crate) async fn native_of(pool: Pool) -> App {
     }
 
     async fn reader(Reader(client): Reader) -> Result<String, Error> {
-        let port: i32 = client.query_one(PORT, &[]).await?.get(0);
-        Ok(port.to_string())
+        let row = client.query_one(&format!("SELECT {SIGHT}"), &[]).await?;
+        Ok(row.get(0))
     }
 
     async fn tx(tx: Tx, Path(how): Path<String>) -> Result<Response, Error> {
@@ -76,9 +82,28 @@ pub(crate) async fn native_of(pool: Pool) -> App {
         format!("{:?} {}", time.left(), within.as_millis())
     }
 
+    // A read that writes, and says so.
+    async fn visit(seen: Seen, State(pool): State<Pool>) -> Result<(), Error> {
+        seen.has_written();
+        pool.get().await?.execute(INSERT, &[]).await?;
+        Ok(())
+    }
+
+    async fn told(seen: Seen, State(pool): State<Pool>) -> Result<String, Error> {
+        let tx = pool.tx().run_with_token(|tx| async move {
+            tx.execute(INSERT, &[]).await?;
+            Ok(())
+        });
+        let ((), token) = tx.await?;
+        seen.wrote(&token);
+        Ok(token.to_string())
+    }
+
     Router::new()
         .route("/writer", post(writer))
         .route("/reader", get(reader))
+        .route("/visit", get(visit))
+        .route("/told", post(told))
         .route("/tx/{how}", post(tx))
         .route("/time_left", get(time_left))
         .layer(Transactions::new())
@@ -87,13 +112,24 @@ pub(crate) async fn native_of(pool: Pool) -> App {
 
 /// Without the layer that ends transactions.
 pub(crate) async fn bare(url: &str) -> App {
+    bare_of(Pool::connect(url).await.unwrap())
+}
+
+pub(crate) fn bare_of(pool: Pool) -> App {
+    async fn writer(Writer(client): Writer) -> Result<(), Error> {
+        client.execute(INSERT, &[]).await?;
+        Ok(())
+    }
+
     async fn tx(tx: Tx) -> Result<(), Error> {
         tx.execute(INSERT, &[]).await?;
         Ok(())
     }
 
-    let pool = Pool::connect(url).await.unwrap();
-    Router::new().route("/tx/ok", post(tx)).with_state(pool)
+    Router::new()
+        .route("/writer", post(writer))
+        .route("/tx/ok", post(tx))
+        .with_state(pool)
 }
 
 /// What handlers do seldom, or wrongly.
@@ -192,8 +228,9 @@ pub(crate) async fn sqlx(url: &str) -> App {
     }
 
     async fn reader(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
-        let port: i32 = query_scalar(PORT).fetch_one(&mut *conn).await?;
-        Ok(port.to_string())
+        let sight = format!("SELECT {SIGHT}");
+        let sight = query_scalar(sqlx::AssertSqlSafe(sight));
+        Ok(sight.fetch_one(&mut *conn).await?)
     }
 
     async fn tx(mut tx: Tx<Pool>, Path(how): Path<String>) -> Result<Response, Error> {
@@ -207,16 +244,22 @@ pub(crate) async fn sqlx(url: &str) -> App {
         Ok("done".into_response())
     }
 
+    let pool = Pool::connect(url).await.unwrap();
     Router::new()
         .route("/writer", post(writer))
         .route("/reader", get(reader))
         .route("/tx/{how}", post(tx))
         .layer(Transactions::new())
-        .with_state(Pool::connect(url).await.unwrap())
+        .layer(ReadYourWrites::new(pool.cluster(), keys()))
+        .with_state(pool)
 }
 
 pub(crate) async fn diesel_async(url: &str) -> App {
-    use diesel::{dsl::sql, select, sql_query, sql_types::Integer};
+    use diesel::{
+        dsl::sql,
+        select, sql_query,
+        sql_types::{Integer, Text},
+    };
     use leadpool_diesel::{Pool, diesel_async::RunQueryDsl as _};
 
     async fn writer(Writer(mut conn): Writer<Pool>) -> Result<String, Error> {
@@ -226,8 +269,7 @@ pub(crate) async fn diesel_async(url: &str) -> App {
     }
 
     async fn reader(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
-        let port = select(sql::<Integer>("inet_server_port()"));
-        Ok(port.get_result::<i32>(&mut conn).await?.to_string())
+        Ok(select(sql::<Text>(SIGHT)).get_result(&mut conn).await?)
     }
 
     async fn tx(mut tx: Tx<Pool>, Path(how): Path<String>) -> Result<Response, Error> {
@@ -241,16 +283,23 @@ pub(crate) async fn diesel_async(url: &str) -> App {
         Ok("done".into_response())
     }
 
+    let pool = Pool::connect(url).await.unwrap();
     Router::new()
         .route("/writer", post(writer))
         .route("/reader", get(reader))
         .route("/tx/{how}", post(tx))
         .layer(Transactions::new())
-        .with_state(Pool::connect(url).await.unwrap())
+        .layer(ReadYourWrites::new(pool.cluster(), keys()))
+        .with_state(pool)
 }
 
 pub(crate) async fn diesel_blocking(url: &str) -> App {
-    use diesel::{RunQueryDsl as _, dsl::sql, select, sql_query, sql_types::Integer};
+    use diesel::{
+        RunQueryDsl as _,
+        dsl::sql,
+        select, sql_query,
+        sql_types::{Integer, Text},
+    };
 
     async fn writer(Writer(conn): Writer<InteractPool>) -> Result<String, Error> {
         conn.interact(|conn| sql_query(INSERT).execute(conn))
@@ -261,9 +310,8 @@ pub(crate) async fn diesel_blocking(url: &str) -> App {
     }
 
     async fn reader(Reader(conn): Reader<InteractPool>) -> Result<String, Error> {
-        let port = select(sql::<Integer>("inet_server_port()"));
-        let port = conn.interact(|conn| port.get_result::<i32>(conn)).await??;
-        Ok(port.to_string())
+        let sight = select(sql::<Text>(SIGHT));
+        Ok(conn.interact(|conn| sight.get_result(conn)).await??)
     }
 
     async fn tx(tx: Tx<InteractPool>, Path(how): Path<String>) -> Result<Response, Error> {
@@ -279,10 +327,12 @@ pub(crate) async fn diesel_blocking(url: &str) -> App {
         Ok("done".into_response())
     }
 
+    let pool = InteractPool::connect(url).await.unwrap();
     Router::new()
         .route("/writer", post(writer))
         .route("/reader", get(reader))
         .route("/tx/{how}", post(tx))
         .layer(Transactions::new())
-        .with_state(InteractPool::connect(url).await.unwrap())
+        .layer(ReadYourWrites::new(pool.cluster(), keys()))
+        .with_state(pool)
 }

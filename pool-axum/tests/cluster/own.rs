@@ -94,7 +94,6 @@ async fn a_handler_may_run_in_a_task_of_its_own() {
 /// With the lines that the README has for axum's own examples, and handlers as those have them.
 mod axums_examples {
     use axum::http::StatusCode;
-    use diesel::prelude::*;
 
     use super::*;
 
@@ -155,8 +154,38 @@ mod axums_examples {
     }
 
     #[tokio::test]
+    async fn diesel_async_postgres() {
+        use axum::extract::State;
+        use diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::bb8};
+
+        async fn count(
+            State(pool): State<bb8::Pool<AsyncPgConnection>>,
+        ) -> Result<String, (StatusCode, String)> {
+            let mut conn = pool.get().await.map_err(internal_error)?;
+            let two = diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1 + 1"));
+            let two: i32 = two.get_result(&mut conn).await.map_err(internal_error)?;
+            Ok(two.to_string())
+        }
+
+        let servers = start().await;
+        let db_url = servers.url();
+        let config = leadpool_diesel::Pool::connect(&db_url)
+            .await
+            .unwrap()
+            .manager();
+        let pool = bb8::Pool::builder().build(config).await.unwrap();
+        let app = Router::new().route("/", on_get(count)).with_state(pool);
+        assert_eq!(get(&app, "/").await.body, "2");
+        // It follows the writer, though nothing but the manager is kept.
+        servers.kill(0).await.unwrap();
+        servers.failover().await.unwrap();
+        until("the new writer", async || get(&app, "/").await.body == "2").await;
+    }
+
+    #[tokio::test]
     async fn diesel_postgres() {
         use axum::extract::State;
+        use diesel::RunQueryDsl;
 
         async fn count(
             State(pool): State<leadpool_diesel::blocking::InteractPool>,

@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     both::{Answer, Asked},
-    support::web::{Deadline, Health, PatroniCallback},
+    support::web::{Deadline, Health, PatroniCallback, ReadYourWrites},
 };
 
 pub(crate) type App = axum::Router;
@@ -50,4 +50,15 @@ pub(crate) async fn health_of<P: leadpool::web::WebPool>(health: Health<P>) -> A
 /// At `/patroni`.
 pub(crate) async fn callbacks_of(callback: PatroniCallback) -> App {
     App::new().route("/patroni", callback.route())
+}
+
+/// The handlers on tokio-postgres, with this layer around them.
+pub(crate) async fn native_seen(pool: Pool, layer: ReadYourWrites) -> App {
+    crate::drivers::native_of(pool).await.layer(layer)
+}
+
+/// With the layer where it must not be.
+pub(crate) async fn native_seen_inside(pool: Pool, layer: ReadYourWrites) -> App {
+    let app = crate::drivers::bare_of(pool).layer(layer);
+    app.layer(web::Transactions::new())
 }

@@ -10,6 +10,8 @@
 //! - [`Transaction`] holds a transaction open for as long as a request is handled, and
 //!   [`Transaction::around`] ends it by the answer.
 //! - [`Deadline`] is how much time a request has, and [`TimeLeft`] what is left of it.
+//! - [`ReadYourWrites`] carries consistency tokens to clients and back, and [`Seen`] is what one
+//!   request must see.
 //! - [`Health`] answers who asks whether the service lives, and whether it is ready.
 //! - [`PatroniCallback`] hears Patroni's callbacks.
 //!
@@ -22,6 +24,8 @@ mod health;
 mod hold;
 mod pool;
 mod problem;
+mod read_your_writes;
+mod seen;
 mod transaction;
 
 pub use answer::Answer;
@@ -31,4 +35,6 @@ pub use health::{Health, Readiness};
 pub use hold::{Awaited, Hold};
 pub use pool::WebPool;
 pub use problem::{Problem, Reader, Told};
+pub use read_your_writes::{InvalidCarrier, ReadYourWrites};
+pub use seen::Seen;
 pub use transaction::{Ended, Transaction};

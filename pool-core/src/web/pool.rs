@@ -6,6 +6,7 @@ use deadpool_postgres::Client;
 
 use super::Hold;
 use crate::{
+    consistency::{ConsistencyToken, Served},
     error::Error,
     monitor::Cluster,
     native::{Pool, Tx},
@@ -43,6 +44,22 @@ pub trait WebPool: Clone + Send + Sync + 'static {
         target: Target,
         limit: Option<Duration>,
     ) -> impl Future<Output = Result<Self::Client, Error>> + Send;
+
+    /// Takes a connection for a read that must show what the token stands for, within the checkout
+    /// timeout, and within `limit` if there is one; and says who serves it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::reader_at`](crate::Pool::reader_at).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Pool::get`](crate::Pool::get).
+    fn checkout_at(
+        &self,
+        token: &ConsistencyToken,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Result<(Self::Client, Served), Error>> + Send;
 
     /// Runs one transaction on the writer, without a repetition, in which `hold` is given the
     /// handle; commits it if `hold` says so. It has the time of the configuration, and `limit` at
@@ -86,6 +103,15 @@ impl WebPool for Pool {
     ) -> impl Future<Output = Result<Client, Error>> + Send {
         let timeout = self.cluster().config().pool().checkout_timeout;
         self.timeout_get(target, limit.map_or(timeout, |limit| limit.min(timeout)))
+    }
+
+    fn checkout_at(
+        &self,
+        token: &ConsistencyToken,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Result<(Client, Served), Error>> + Send {
+        let timeout = self.cluster().config().pool().checkout_timeout;
+        self.timeout_reader_at(token, limit.map_or(timeout, |limit| limit.min(timeout)))
     }
 
     fn transact(

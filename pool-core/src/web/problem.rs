@@ -207,6 +207,14 @@ impl Problem {
         }
     }
 
+    pub(super) fn crowded() -> Self {
+        Self {
+            detail: "Too many watch this page at the moment. Try again later.".into(),
+            retry_after: Some(5),
+            ..Self::overloaded()
+        }
+    }
+
     fn try_again() -> Self {
         Self {
             status: 503,

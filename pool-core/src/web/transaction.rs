@@ -173,6 +173,13 @@ impl Transaction {
         }
     }
 
+    /// Whether the request has begun it, and nobody has ended it: what is asked inside of
+    /// [`around`](Self::around) stands before its COMMIT.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.lock().taken
+    }
+
     fn take(&self, cx: Option<&mut Context<'_>>) -> Option<Running> {
         let mut seat = self.lock();
         let running = seat.running.take();

@@ -6,6 +6,7 @@ use diesel::result::Error as DieselError;
 use leadpool::{
     Cluster, Status, Target,
     adapter::Purpose,
+    consistency::{ConsistencyToken, Served},
     web::{Hold, Told, WebPool},
 };
 
@@ -28,6 +29,19 @@ impl WebPool for Pool {
         let pools = &self.inner.sub_pools;
         pools
             .checkout(Purpose::New, target, timeout, |conn, _| conn)
+            .await
+    }
+
+    async fn checkout_at(
+        &self,
+        token: &ConsistencyToken,
+        limit: Option<Duration>,
+    ) -> Result<(Object, Served), leadpool::Error> {
+        let timeout = self.cluster().config().pool().checkout_timeout;
+        let timeout = limit.map_or(timeout, |limit| limit.min(timeout));
+        let pools = &self.inner.sub_pools;
+        pools
+            .checkout_at(Purpose::New, token, timeout, |conn, _| conn)
             .await
     }
 

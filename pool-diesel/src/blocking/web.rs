@@ -11,6 +11,7 @@ use std::{
 use diesel::{PgConnection, result::Error as DieselError};
 use leadpool::{
     Cluster, Status, Target,
+    consistency::{ConsistencyToken, Served},
     web::{Awaited, Hold, Told, WebPool},
 };
 use tokio::{
@@ -112,6 +113,16 @@ impl WebPool for InteractPool {
         let timeout = limit.map_or(timeout, |limit| limit.min(timeout));
         let got = self.with_target(target).get_within(timeout).await;
         got.map_err(out_of)
+    }
+
+    async fn checkout_at(
+        &self,
+        token: &ConsistencyToken,
+        limit: Option<Duration>,
+    ) -> Result<(Object, Served), leadpool::Error> {
+        let timeout = self.inner.timeout;
+        let timeout = limit.map_or(timeout, |limit| limit.min(timeout));
+        self.get_at(token, timeout).await.map_err(out_of)
     }
 
     fn transact(
