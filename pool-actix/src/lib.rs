@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod dashboard;
 mod deadline;
 mod error;
 mod extract;
@@ -10,6 +11,7 @@ mod read_your_writes;
 mod serve;
 mod transactions;
 
+pub use dashboard::Dashboard;
 pub use deadline::{Deadline, DeadlineService, TimeLeft};
 pub use error::{Cause, Error};
 pub use extract::{Reader, Tx, Writer};

@@ -4,7 +4,10 @@ use std::{io, pin::pin, time::Duration};
 
 use actix_web::dev::Server;
 use futures_util::future::join;
-use leadpool::{shutdown, web::WebPool};
+use leadpool::{
+    shutdown,
+    web::{WebPool, end_streams},
+};
 use tokio::time::{Instant, timeout_at};
 
 /// Serves until the process is told to end (SIGTERM, Ctrl-C), then ends in good order: no new
@@ -80,6 +83,7 @@ pub async fn serve_until<P: WebPool>(
         told = told => told?,
     }
     let until = Instant::now() + limit;
+    end_streams(pool.cluster());
     let ending = join(server, handle.stop(true));
     let served = timeout_at(until, ending).await;
     pool.drain(until.saturating_duration_since(Instant::now()))

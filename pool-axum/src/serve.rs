@@ -3,7 +3,10 @@
 use std::{fmt::Debug, io, pin::pin, time::Duration};
 
 use axum::{Router, serve::Listener};
-use leadpool::{shutdown, web::WebPool};
+use leadpool::{
+    shutdown,
+    web::{WebPool, end_streams},
+};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -107,6 +110,7 @@ where
     }
     let until = Instant::now() + limit;
     drop(end);
+    end_streams(pool.cluster());
     let served = timeout_at(until, serving).await;
     pool.drain(until.saturating_duration_since(Instant::now()))
         .await;

@@ -1,4 +1,4 @@
-//! `cargo xtask install`: failover managers and a name server, for the tests that use them.
+//! `cargo xtask install`: failover managers, a name server and a browser, for the tests that use them.
 
 use std::process::{Command, Stdio};
 
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-fn stacks() -> [Stack; 4] {
+fn stacks() -> [Stack; 5] {
     let missing = |found: std::result::Result<(), leadpool_testkit::Error>| {
         found.err().map(|error| error.to_string())
     };
@@ -58,7 +58,31 @@ fn stacks() -> [Stack; 4] {
             missing(NameServer::available()),
             NameServer::install_command(),
         ),
+        ("Chromium", browser(), browser_command()),
     ]
+}
+
+/// What looks at the dashboard.
+fn browser() -> Option<String> {
+    let version = Command::new("chromedriver")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    let error = version.err()?;
+    Some(format!("chromedriver: {error}"))
+}
+
+/// Debian's packages.
+fn browser_command() -> Option<Vec<Vec<String>>> {
+    let install = "apt-get install -y --no-install-recommends chromium chromium-driver";
+    let commands = ["apt-get update -q", install];
+    let is_there = Command::new("apt-get")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    is_there.ok()?;
+    let words = |command: &str| command.split(' ').map(str::to_owned).collect();
+    Some(commands.map(words).to_vec())
 }
 
 fn install(commands: &[Vec<String>]) -> Result<()> {

@@ -49,7 +49,8 @@ enum Command {
     #[cfg(feature = "exercises")]
     /// Reads what it has just written, from standbys that are behind, and counts what was not there.
     Reads(reads::Args),
-    /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq.
+    /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq,
+    /// Chromium.
     Install,
     /// Runs every check and test.
     Test(test::Args),

@@ -8,7 +8,7 @@ use actix_web::{
     web,
 };
 use leadpool::Pool;
-use leadpool_actix::{Error, serve_until};
+use leadpool_actix::{Dashboard, Error, serve_until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -45,11 +45,13 @@ async fn serve(pool: &Pool, limit: Duration) -> Service {
         go_on: Arc::default(),
     };
     let data = (web::Data::new(pool.clone()), web::Data::new(app.clone()));
+    let dashboard = Dashboard::new(pool.clone()).allow(|_| true);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.0.clone())
             .app_data(data.1.clone())
             .route("/", web::get().to(slow))
+            .service(dashboard.clone().service("/dashboard"))
     })
     .workers(1)
     .disable_signals()
@@ -123,4 +125,29 @@ async fn an_error_of_who_tells_is_passed_on() {
         .unwrap();
     let error = soon("the end", service.ended).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "no signals");
+}
+
+#[actix_web::test]
+async fn event_streams_end_with_the_service() {
+    let servers = start().await;
+    let pool = Pool::connect(&servers.url()).await.unwrap();
+    let service = serve(&pool, Duration::from_secs(3_600)).await;
+    let mut stream = TcpStream::connect(service.addr).await.unwrap();
+    stream
+        .write_all(b"GET /dashboard/events HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = String::new();
+    soon("the first frame", async {
+        while !seen.contains("data: {") {
+            let mut bytes = [0; 4096];
+            let read = stream.read(&mut bytes).await.unwrap();
+            assert_ne!(read, 0, "{seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    })
+    .await;
+    service.tell.send(Ok(())).unwrap();
+    soon("the end", service.ended).await.unwrap().unwrap();
+    assert!(pool.is_closed());
 }

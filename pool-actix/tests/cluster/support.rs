@@ -16,7 +16,7 @@ pub(crate) use leadpool_actix as web;
 
 use crate::{
     both::{Answer, Asked},
-    support::web::{Deadline, Health, PatroniCallback, ReadYourWrites},
+    support::web::{Dashboard, Deadline, Health, PatroniCallback, ReadYourWrites},
 };
 
 /// An application, whatever its type.
@@ -94,6 +94,11 @@ pub(crate) async fn callbacks_of(callback: PatroniCallback) -> App {
     App::of(actix_web::App::new().route("/patroni", callback.route())).await
 }
 
+/// At `/dashboard`.
+pub(crate) async fn dashboard_of<P: leadpool::web::WebPool>(dashboard: Dashboard<P>) -> App {
+    App::of(actix_web::App::new().service(dashboard.service("/dashboard"))).await
+}
+
 /// The handlers on tokio-postgres, with this layer around them.
 pub(crate) async fn native_seen(pool: Pool, layer: ReadYourWrites) -> App {
     App::of(crate::drivers::native_app(pool).wrap(layer)).await
@@ -103,4 +108,9 @@ pub(crate) async fn native_seen(pool: Pool, layer: ReadYourWrites) -> App {
 pub(crate) async fn native_seen_inside(pool: Pool, layer: ReadYourWrites) -> App {
     let app = crate::drivers::bare_app(pool).wrap(layer);
     App::of(app.wrap(web::Transactions::new())).await
+}
+
+/// For those who say that they are one.
+pub(crate) fn for_admins<P: leadpool::web::WebPool>(dashboard: Dashboard<P>) -> Dashboard<P> {
+    dashboard.allow(|asked| asked.headers().contains_key("x-admin"))
 }

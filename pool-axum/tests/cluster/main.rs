@@ -8,6 +8,7 @@
 
 #[path = "../both/mod.rs"]
 mod both;
+mod browser;
 mod drivers;
 mod own;
 mod serving;

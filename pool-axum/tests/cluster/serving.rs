@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, routing::get};
-use leadpool_axum::{Error, leadpool::Pool, serve_until};
+use leadpool_axum::{Dashboard, Error, leadpool::Pool, serve_until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -41,7 +41,11 @@ async fn serve(pool: &Pool, limit: Duration) -> Service {
         begun: Arc::default(),
         go_on: Arc::default(),
     };
-    let router = Router::new().route("/", get(slow)).with_state(app.clone());
+    let dashboard = Dashboard::new(pool.clone()).allow(|_| true);
+    let router = Router::new()
+        .route("/", get(slow))
+        .nest("/dashboard", dashboard.router())
+        .with_state(app.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (tell, told) = oneshot::channel();
@@ -112,4 +116,29 @@ async fn an_error_of_who_tells_is_passed_on() {
         .unwrap();
     let error = soon("the end", service.ended).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "no signals");
+}
+
+#[tokio::test]
+async fn event_streams_end_with_the_service() {
+    let servers = start().await;
+    let pool = Pool::connect(&servers.url()).await.unwrap();
+    let service = serve(&pool, Duration::from_secs(3_600)).await;
+    let mut stream = TcpStream::connect(service.addr).await.unwrap();
+    stream
+        .write_all(b"GET /dashboard/events HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = String::new();
+    soon("the first frame", async {
+        while !seen.contains("data: {") {
+            let mut bytes = [0; 4096];
+            let read = stream.read(&mut bytes).await.unwrap();
+            assert_ne!(read, 0, "{seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    })
+    .await;
+    service.tell.send(Ok(())).unwrap();
+    soon("the end", service.ended).await.unwrap().unwrap();
+    assert!(pool.is_closed());
 }

@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     both::{Answer, Asked},
-    support::web::{Deadline, Health, PatroniCallback, ReadYourWrites},
+    support::web::{Dashboard, Deadline, Health, PatroniCallback, ReadYourWrites},
 };
 
 pub(crate) type App = axum::Router;
@@ -52,6 +52,11 @@ pub(crate) async fn callbacks_of(callback: PatroniCallback) -> App {
     App::new().route("/patroni", callback.route())
 }
 
+/// At `/dashboard`.
+pub(crate) async fn dashboard_of<P: leadpool::web::WebPool>(dashboard: Dashboard<P>) -> App {
+    App::new().nest("/dashboard", dashboard.router())
+}
+
 /// The handlers on tokio-postgres, with this layer around them.
 pub(crate) async fn native_seen(pool: Pool, layer: ReadYourWrites) -> App {
     crate::drivers::native_of(pool).await.layer(layer)
@@ -61,4 +66,9 @@ pub(crate) async fn native_seen(pool: Pool, layer: ReadYourWrites) -> App {
 pub(crate) async fn native_seen_inside(pool: Pool, layer: ReadYourWrites) -> App {
     let app = crate::drivers::bare_of(pool).layer(layer);
     app.layer(web::Transactions::new())
+}
+
+/// For those who say that they are one.
+pub(crate) fn for_admins<P: leadpool::web::WebPool>(dashboard: Dashboard<P>) -> Dashboard<P> {
+    dashboard.allow(|asked| asked.headers.contains_key("x-admin"))
 }

@@ -18,6 +18,8 @@ use super::{
     shared::{Follower, Shared},
     worker::{Request, Worker},
 };
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     config::Config,
     discovery::{Auto, Discovery},
@@ -58,6 +60,8 @@ struct Inner {
     meters: Meters,
     monitor: JoinHandle<()>,
     runtime: Handle,
+    /// Whatever is streamed to clients ends with it.
+    service_end: CancellationToken,
 }
 
 impl Drop for Inner {
@@ -145,6 +149,7 @@ impl Cluster {
                 meters,
                 monitor,
                 runtime: Handle::current(),
+                service_end: CancellationToken::new(),
             }),
         }
     }
@@ -235,6 +240,13 @@ impl Cluster {
     pub fn close(&self) {
         self.inner.shared.close();
         self.inner.monitor.abort();
+        self.inner.service_end.cancel();
+    }
+
+    /// Happens when the service is told to end, and when the cluster is closed.
+    #[cfg(feature = "web")]
+    pub(crate) fn service_end(&self) -> CancellationToken {
+        self.inner.service_end.clone()
     }
 
     /// Whether the monitor has been stopped.

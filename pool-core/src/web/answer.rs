@@ -28,6 +28,10 @@ impl Answer {
         Self::new(status, "application/problem+json", body.to_string())
     }
 
+    pub(super) fn html(body: &str) -> Self {
+        Self::new(200, "text/html; charset=utf-8", body.to_owned())
+    }
+
     pub(super) fn empty(status: u16) -> Self {
         Self {
             status,

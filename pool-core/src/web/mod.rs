@@ -12,6 +12,7 @@
 //! - [`Deadline`] is how much time a request has, and [`TimeLeft`] what is left of it.
 //! - [`ReadYourWrites`] carries consistency tokens to clients and back, and [`Seen`] is what one
 //!   request must see.
+//! - [`Dashboard`] is a page that shows the cluster, and what keeps it up to date.
 //! - [`Health`] answers who asks whether the service lives, and whether it is ready.
 //! - [`PatroniCallback`] hears Patroni's callbacks.
 //!
@@ -19,7 +20,9 @@
 
 mod answer;
 mod callback;
+mod dashboard;
 mod deadline;
+mod ending;
 mod health;
 mod hold;
 mod pool;
@@ -30,7 +33,9 @@ mod transaction;
 
 pub use answer::Answer;
 pub use callback::{CallbackError, LONGEST_CALL, PatroniCallback};
+pub use dashboard::{Dashboard, Watcher};
 pub use deadline::{Deadline, TimeLeft};
+pub use ending::end_streams;
 pub use health::{Health, Readiness};
 pub use hold::{Awaited, Hold};
 pub use pool::WebPool;
