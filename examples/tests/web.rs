@@ -64,6 +64,8 @@ async fn they_serve_and_end_when_they_are_told_to() {
         })
         .await;
         assert_eq!(service.remove(id).await.0, 204, "{program}");
+        assert_eq!(service.get("/dashboard").await.0, 200, "{program}");
+        service.shows_what_was_written(&cluster).await;
         let (status, problem, _) = service.remove(id).await;
         assert_eq!((status, &problem["code"]), (404, &json!("refused")));
         assert_eq!(service.get("/health/ready").await.0, 200);
@@ -157,6 +159,8 @@ impl Service {
         let mut program = Command::new(program)
             .env("DATABASE_URL", url)
             .env("LISTEN", "127.0.0.1:0")
+            .env("TOKEN_KEY", "any 32 bytes are enough for a test")
+            .env("DASHBOARD", "everybody")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -178,6 +182,40 @@ impl Service {
         let body = json!({ "text": text }).to_string();
         let (status, body, _) = self.send(request, body.into()).await;
         (status, body)
+    }
+
+    /// While no standby replays anything.
+    async fn shows_what_was_written(&self, cluster: &Cluster) {
+        let standbys = (0..cluster.hosts()).filter(|host| *host != cluster.primary());
+        let mut clients = Vec::new();
+        for host in standbys {
+            let client = cluster.connect(host).await.unwrap();
+            client
+                .batch_execute("SELECT pg_wal_replay_pause()")
+                .await
+                .unwrap();
+            clients.push(client);
+        }
+        let request = Request::post("/notes").header("content-type", "application/json");
+        let body = json!({ "text": "pears" }).to_string();
+        let (status, note, headers) = self.send(request, body.into()).await;
+        assert_eq!(status, 201, "{note}");
+        let cookie = headers["set-cookie"].to_str().unwrap();
+        let cookie = cookie.split(';').next().unwrap();
+        for path in ["/notes", "/count"] {
+            let request = Request::get(path).header("cookie", cookie);
+            let (status, seen, _) = self.send(request, Bytes::new()).await;
+            assert_eq!(status, 200, "{seen}");
+            assert!(seen == json!([note]) || seen == json!(1), "{path}: {seen}");
+        }
+        for client in clients {
+            client
+                .batch_execute("SELECT pg_wal_replay_resume()")
+                .await
+                .unwrap();
+        }
+        let id = note["id"].as_i64().unwrap();
+        assert_eq!(self.remove(id).await.0, 204);
     }
 
     async fn remove(&self, id: i64) -> (u16, Value, HeaderMap) {

@@ -13,7 +13,10 @@ use actix_web::{
     web::{Data, Json, Path, delete, get, post},
 };
 use diesel::prelude::*;
-use leadpool_actix::{Deadline, Error, Health, Reader, TimeLeft, Transactions, Tx};
+use leadpool::consistency::SigningKeys;
+use leadpool_actix::{
+    Dashboard, Deadline, Error, Health, ReadYourWrites, Reader, Seen, TimeLeft, Transactions, Tx,
+};
 use leadpool_diesel::blocking::InteractPool as Pool;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     pool.run_tx(move |conn| diesel::sql_query(table).execute(conn))
         .await?;
 
+    let keys = SigningKeys::new([env::var("TOKEN_KEY")?])?;
+    // Ask who it is, in a service of yours.
+    let is_open = env::var("DASHBOARD").is_ok_and(|who| who == "everybody");
+    let dashboard = Dashboard::new(pool.clone()).allow(move |_| is_open);
+    let seen = ReadYourWrites::new(pool.cluster(), keys);
     let data = Data::new(pool.clone());
     let health = Health::new(pool.clone());
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
@@ -52,12 +60,14 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         App::new()
             .app_data(data.clone())
             .wrap(Transactions::new())
+            .wrap(seen.clone())
             .wrap(Deadline::after(MOST).header("request-timeout"))
             .route("/notes", get().to(list))
             .route("/notes", post().to(add))
             .route("/notes/{id}", delete().to(remove))
             .route("/count", get().to(count))
             .service(health.clone().service("/health"))
+            .service(dashboard.clone().service("/dashboard"))
     })
     .workers(2)
     .disable_signals()
@@ -68,9 +78,13 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// On a standby, and on another one if that fails.
-async fn list(pool: Data<Pool>, time: TimeLeft) -> Result<Json<Vec<Note>>, Error> {
-    let tx = pool.tx().reader().deadline(time.within(MOST));
+/// On a standby that has what this client wrote, and on another one if that fails.
+async fn list(pool: Data<Pool>, seen: Seen, time: TimeLeft) -> Result<Json<Vec<Note>>, Error> {
+    let tx = match seen.token() {
+        Some(token) => pool.tx().reader_at(&token),
+        None => pool.tx().reader(),
+    };
+    let tx = tx.deadline(time.within(MOST));
     let notes = tx.run(|conn| notes::table.order(notes::id).load(conn));
     Ok(Json(notes.await?))
 }

@@ -6,7 +6,10 @@ use actix_web::{
     App, HttpResponse, HttpServer,
     web::{Data, Json, Path, delete, get, post},
 };
-use leadpool_actix::{Deadline, Error, Health, Reader, TimeLeft, Transactions, Tx};
+use leadpool::consistency::SigningKeys;
+use leadpool_actix::{
+    Dashboard, Deadline, Error, Health, ReadYourWrites, Reader, Seen, TimeLeft, Transactions, Tx,
+};
 use leadpool_sqlx::Pool;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
@@ -30,6 +33,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let table = "CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, text text NOT NULL)";
     sqlx::query(table).execute(&pool).await?;
 
+    let keys = SigningKeys::new([env::var("TOKEN_KEY")?])?;
+    // Ask who it is, in a service of yours.
+    let is_open = env::var("DASHBOARD").is_ok_and(|who| who == "everybody");
+    let dashboard = Dashboard::new(pool.clone()).allow(move |_| is_open);
+    let seen = ReadYourWrites::new(pool.cluster(), keys);
     let data = Data::new(pool.clone());
     let health = Health::new(pool.clone());
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
@@ -37,12 +45,14 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         App::new()
             .app_data(data.clone())
             .wrap(Transactions::new())
+            .wrap(seen.clone())
             .wrap(Deadline::after(MOST).header("request-timeout"))
             .route("/notes", get().to(list))
             .route("/notes", post().to(add))
             .route("/notes/{id}", delete().to(remove))
             .route("/count", get().to(count))
             .service(health.clone().service("/health"))
+            .service(dashboard.clone().service("/dashboard"))
     })
     .workers(2)
     .disable_signals()
@@ -53,10 +63,14 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// On a standby, and on another one if that fails.
-async fn list(pool: Data<Pool>) -> Result<Json<Vec<Note>>, Error> {
+/// On a standby that has what this client wrote, and on another one if that fails.
+async fn list(pool: Data<Pool>, seen: Seen) -> Result<Json<Vec<Note>>, Error> {
     let notes = sqlx::query_as("SELECT id, text FROM notes ORDER BY id");
-    Ok(Json(notes.fetch_all(&pool.reader()).await?))
+    let reader = match seen.token() {
+        Some(token) => pool.reader_at(&token),
+        None => pool.reader(),
+    };
+    Ok(Json(notes.fetch_all(&reader).await?))
 }
 
 /// On the writer, whoever that comes to be; once.

@@ -9,8 +9,10 @@ use axum::{
     http::StatusCode,
     routing::{delete, get},
 };
-use leadpool::Pool;
-use leadpool_axum::{Deadline, Error, Health, Reader, TimeLeft, Transactions, Tx};
+use leadpool::{Pool, consistency::SigningKeys};
+use leadpool_axum::{
+    Dashboard, Deadline, Error, Health, ReadYourWrites, Reader, Seen, TimeLeft, Transactions, Tx,
+};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -34,13 +36,19 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     pool.run_tx(|tx| async move { Ok(tx.batch_execute(table).await?) })
         .await?;
 
+    let keys = SigningKeys::new([env::var("TOKEN_KEY")?])?;
+    // Ask who it is, in a service of yours.
+    let is_open = env::var("DASHBOARD").is_ok_and(|who| who == "everybody");
+    let dashboard = Dashboard::new(pool.clone()).allow(move |_| is_open);
     let app = Router::new()
         .route("/notes", get(list).post(add))
         .route("/notes/{id}", delete(remove))
         .route("/count", get(count))
         .layer(Transactions::new())
+        .layer(ReadYourWrites::new(pool.cluster(), keys))
         .layer(Deadline::after(MOST).header("request-timeout"))
         .nest("/health", Health::new(pool.clone()).router())
+        .nest("/dashboard", dashboard.router())
         .with_state(pool.clone());
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
@@ -49,9 +57,17 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// On a standby, and on another one if that fails.
-async fn list(State(pool): State<Pool>, time: TimeLeft) -> Result<Json<Vec<Note>>, Error> {
-    let tx = pool.tx().reader().deadline(time.within(MOST));
+/// On a standby that has what this client wrote, and on another one if that fails.
+async fn list(
+    State(pool): State<Pool>,
+    seen: Seen,
+    time: TimeLeft,
+) -> Result<Json<Vec<Note>>, Error> {
+    let tx = match seen.token() {
+        Some(token) => pool.tx().reader_at(&token),
+        None => pool.tx().reader(),
+    };
+    let tx = tx.deadline(time.within(MOST));
     let rows = tx
         .run(|tx| async move {
             Ok(tx

@@ -1,10 +1,4 @@
-//! Notes, a service on axum and diesel-async: as `web_axum`.
-
-#![allow(
-    missing_docs,
-    clippy::exhaustive_structs,
-    reason = "diesel's `table!` makes public items"
-)]
+//! Notes, a service on axum and sqlx: as `web_axum`.
 
 use std::{env, error::Error as StdError, time::Duration};
 
@@ -14,29 +8,23 @@ use axum::{
     http::StatusCode,
     routing::{delete, get},
 };
-use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
-use leadpool_axum::{Deadline, Error, Health, Reader, TimeLeft, Transactions, Tx};
-use leadpool_diesel::Pool;
+use leadpool::consistency::SigningKeys;
+use leadpool_axum::{
+    Dashboard, Deadline, Error, Health, ReadYourWrites, Reader, Seen, TimeLeft, Transactions, Tx,
+};
+use leadpool_sqlx::Pool;
 use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
 use tokio::net::TcpListener;
 
 const MOST: Duration = Duration::from_secs(30);
 
-diesel::table! {
-    notes (id) {
-        id -> BigInt,
-        text -> Text,
-    }
-}
-
-#[derive(Clone, Deserialize, Insertable)]
-#[diesel(table_name = notes)]
+#[derive(Deserialize)]
 struct NewNote {
     text: String,
 }
 
-#[derive(Queryable, Serialize)]
+#[derive(FromRow, Serialize)]
 struct Note {
     id: i64,
     text: String,
@@ -46,16 +34,21 @@ struct Note {
 async fn main() -> Result<(), Box<dyn StdError>> {
     let pool = Pool::connect(&env::var("DATABASE_URL")?).await?;
     let table = "CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, text text NOT NULL)";
-    pool.run_tx(|mut tx| async move { diesel::sql_query(table).execute(&mut tx).await })
-        .await?;
+    sqlx::query(table).execute(&pool).await?;
 
+    let keys = SigningKeys::new([env::var("TOKEN_KEY")?])?;
+    // Ask who it is, in a service of yours.
+    let is_open = env::var("DASHBOARD").is_ok_and(|who| who == "everybody");
+    let dashboard = Dashboard::new(pool.clone()).allow(move |_| is_open);
     let app = Router::new()
         .route("/notes", get(list).post(add))
         .route("/notes/{id}", delete(remove))
         .route("/count", get(count))
         .layer(Transactions::new())
+        .layer(ReadYourWrites::new(pool.cluster(), keys))
         .layer(Deadline::after(MOST).header("request-timeout"))
         .nest("/health", Health::new(pool.clone()).router())
+        .nest("/dashboard", dashboard.router())
         .with_state(pool.clone());
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
@@ -64,13 +57,14 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// On a standby, and on another one if that fails.
-async fn list(State(pool): State<Pool>, time: TimeLeft) -> Result<Json<Vec<Note>>, Error> {
-    let tx = pool.tx().reader().deadline(time.within(MOST));
-    let notes = tx
-        .run(|mut tx| async move { notes::table.order(notes::id).load(&mut tx).await })
-        .await?;
-    Ok(Json(notes))
+/// On a standby that has what this client wrote, and on another one if that fails.
+async fn list(State(pool): State<Pool>, seen: Seen) -> Result<Json<Vec<Note>>, Error> {
+    let notes = sqlx::query_as("SELECT id, text FROM notes ORDER BY id");
+    let reader = match seen.token() {
+        Some(token) => pool.reader_at(&token),
+        None => pool.reader(),
+    };
+    Ok(Json(notes.fetch_all(&reader).await?))
 }
 
 /// On the writer, whoever that comes to be; once.
@@ -82,14 +76,12 @@ async fn add(
     if new.text.is_empty() {
         return Err(Error::refuse(422, "a note needs a text"));
     }
+    let text = &new.text;
     let tx = pool.tx().deadline(time.within(MOST));
     let note = tx
         .run(|mut tx| async move {
-            let insert = diesel::insert_into(notes::table).values(new);
-            insert
-                .returning(notes::all_columns)
-                .get_result(&mut tx)
-                .await
+            let insert = "INSERT INTO notes (text) VALUES ($1) RETURNING id, text";
+            sqlx::query_as(insert).bind(text).fetch_one(&mut *tx).await
         })
         .await?;
     Ok((StatusCode::CREATED, Json(note)))
@@ -97,16 +89,14 @@ async fn add(
 
 /// In a transaction that the answer ends: 404 rolls back.
 async fn remove(mut tx: Tx<Pool>, Path(id): Path<i64>) -> Result<StatusCode, Error> {
-    match diesel::delete(notes::table.find(id))
-        .execute(&mut *tx)
-        .await?
-    {
+    let delete = sqlx::query("DELETE FROM notes WHERE id = $1").bind(id);
+    match delete.execute(&mut *tx).await?.rows_affected() {
         0 => Err(Error::refuse(404, "there is no such note")),
         _ => Ok(StatusCode::NO_CONTENT),
     }
 }
 
 async fn count(Reader(mut conn): Reader<Pool>) -> Result<String, Error> {
-    let count: i64 = notes::table.count().get_result(&mut conn).await?;
-    Ok(count.to_string())
+    let count = sqlx::query_scalar("SELECT count(*)::text FROM notes");
+    Ok(count.fetch_one(&mut *conn).await?)
 }
