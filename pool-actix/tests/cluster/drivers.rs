@@ -112,6 +112,8 @@ pub(crate) fn native_app(
         });
         let ((), token) = tx.await?;
         seen.wrote(&token);
+        // Whoever asked now would hear of more.
+        pool.get().await?.execute(INSERT, &[]).await?;
         Ok(token.to_string())
     }
 

@@ -36,7 +36,7 @@ async fn nobody_sees_it_who_may_not() {
     let some = dashboard_of(for_admins(Dashboard::new(pool))).await;
     for path in ["/dashboard", "/dashboard/events"] {
         for app in [&nobody, &some] {
-            let refused = get(app, path).await;
+            let refused = soon(path, get(app, path)).await;
             refused.assert_problem(403, "refused", &servers);
         }
     }

@@ -96,6 +96,8 @@ pub(crate) async fn native_of(pool: Pool) -> App {
         });
         let ((), token) = tx.await?;
         seen.wrote(&token);
+        // Whoever asked now would hear of more.
+        pool.get().await?.execute(INSERT, &[]).await?;
         Ok(token.to_string())
     }
 
