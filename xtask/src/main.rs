@@ -4,6 +4,8 @@
 mod demo;
 mod install;
 #[cfg(feature = "exercises")]
+mod live;
+#[cfg(feature = "exercises")]
 mod nemesis;
 mod postgres;
 #[cfg(feature = "exercises")]
@@ -11,6 +13,8 @@ mod reads;
 #[cfg(not(feature = "diesel-blocking"))]
 mod rebuilt;
 mod scratch;
+#[cfg(feature = "exercises")]
+mod servers;
 #[cfg(feature = "exercises")]
 mod soak;
 mod test;

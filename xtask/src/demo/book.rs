@@ -127,14 +127,16 @@ impl Book {
         }
     }
 
-    /// What the live line shows: acknowledged, errors, server of the last write.
-    pub(super) fn glance(&self) -> (usize, u64, u64, Option<String>) {
+    /// What the live line shows.
+    pub(super) fn progress(&self) -> String {
+        let waiting = self.waiting.load(Ordering::Relaxed);
         let state = self.lock();
-        (
+        format!(
+            "writer {} | {} written, {} unknown, {} errors | {waiting} in a transaction",
+            state.last_writer.as_deref().unwrap_or("-"),
             state.acknowledged.len(),
             state.unknown,
-            state.errors,
-            state.last_writer.clone(),
+            state.errors
         )
     }
 

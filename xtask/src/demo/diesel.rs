@@ -14,10 +14,9 @@ use leadpool::discovery::patroni::Patroni;
 
 use super::{
     book::Told,
-    stack::Stack,
     workload::{App, INSERT, READ},
 };
-use crate::Result;
+use crate::{Result, servers::Stack};
 
 #[derive(QueryableByName)]
 struct Written {

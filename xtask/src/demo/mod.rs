@@ -4,13 +4,9 @@ mod book;
 mod diesel;
 #[cfg(feature = "diesel-blocking")]
 mod diesel_blocking;
-mod fault;
-mod live;
 mod native;
-mod observer;
 mod report;
 mod sqlx;
-mod stack;
 mod workload;
 
 use std::{
@@ -22,13 +18,15 @@ use clap::ValueEnum;
 use leadpool_testkit::PgInstall;
 
 use self::{
-    fault::Fault,
-    live::Live,
     report::{FaultReport, Report},
-    stack::{Kind, Stack},
     workload::{App, Workload},
 };
-use crate::{Replication, Result, block_on, postgres};
+use crate::{
+    Replication, Result, block_on,
+    live::Live,
+    postgres,
+    servers::{self, Fault, Kind, Stack},
+};
 
 /// What the application speaks to the servers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -134,22 +132,20 @@ async fn play_all<Ours: App, Plain: App>(args: &Args, install: &PgInstall) -> Re
 /// The whole play on one kind of pool, from an empty cluster to the count at the end.
 async fn play<A: App>(args: &Args, install: &PgInstall) -> Result<Report> {
     let live = Live::new(A::NAME);
-    live.stage(&Stack::describe(args.stack, args.replication));
+    let what = Stack::describe(args.stack, args.replication);
+    live.stage(&format!("starting {what}"));
     let servers = Arc::new(Stack::start(args.stack, install, args.replication).await?);
-    let client = servers.connect(servers.primary().await?).await?;
-    client
-        .batch_execute(
-            "CREATE TABLE ledger (worker int, entry bigint); \
-             CREATE TABLE observed (at timestamptz DEFAULT clock_timestamp())",
-        )
-        .await?;
-    drop(client);
+    let ledger = "CREATE TABLE ledger (worker int, entry bigint)";
+    servers.prepare(ledger).await?;
 
     let hold = Duration::from_secs(args.hold_seconds);
     let app = A::connect(&servers).await?;
     let workload = Workload::start(app, args.workers, args.readers, args.seed);
     let book = workload.book();
-    live.watch(book.clone());
+    live.watch({
+        let book = book.clone();
+        move || book.progress()
+    });
     let mut faults = Vec::new();
     for round in 1..=args.rounds {
         for fault in &args.faults() {
@@ -159,9 +155,9 @@ async fn play<A: App>(args: &Args, install: &PgInstall) -> Result<Report> {
             };
             live.stage(&format!("working{round}"));
             tokio::time::sleep(hold).await;
-            live.stage(&format!("{}{round}", fault.describe()));
+            live.stage(&format!("fault: {}{round}", fault.name()));
             book.mark();
-            let observed = fault::apply(*fault, &servers).await?;
+            let observed = servers::apply(*fault, &servers).await?;
             let old = servers.addr(observed.old_primary)?;
             let new = servers.addr(observed.new_primary)?;
             tokio::time::sleep(hold).await;
@@ -182,13 +178,4 @@ async fn play<A: App>(args: &Args, install: &PgInstall) -> Result<Report> {
     workload.stop().await;
     live.end();
     Report::count(A::NAME, &servers, &book, faults, begun.elapsed()).await
-}
-
-impl Fault {
-    fn describe(self) -> String {
-        let name = self
-            .to_possible_value()
-            .map(|value| value.get_name().to_owned());
-        format!("fault: {}", name.unwrap_or_default())
-    }
 }

@@ -8,10 +8,9 @@ use tokio_postgres::NoTls;
 
 use super::{
     book::Told,
-    stack::Stack,
     workload::{App, INSERT, READ},
 };
-use crate::Result;
+use crate::{Result, servers::Stack};
 
 /// On leadpool: `run_tx` on the writer, read-only transactions on the standbys.
 #[derive(Clone)]

@@ -4,12 +4,11 @@ use std::{collections::HashMap, fmt::Write as _, sync::atomic::Ordering, time::D
 
 use serde::Serialize;
 
-use super::{
-    book::{Book, Seen},
-    fault::{Fault, Observed},
-    stack::Stack,
+use super::book::{Book, Seen};
+use crate::{
+    Result,
+    servers::{Fault, Observed, Stack},
 };
-use crate::Result;
 
 /// What became of one run.
 #[derive(Serialize)]

@@ -7,10 +7,9 @@ use sqlx::PgConnection;
 
 use super::{
     book::Told,
-    stack::Stack,
     workload::{App, INSERT, READ},
 };
-use crate::Result;
+use crate::{Result, servers::Stack};
 
 /// What both applications have in common: functions on sqlx's own types.
 async fn insert(conn: &mut PgConnection, worker: i32, entry: i64) -> sqlx::Result<String> {

@@ -7,11 +7,8 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{
-    book::{Book, Told, Waits},
-    stack::Stack,
-};
-use crate::Result;
+use super::book::{Book, Told, Waits};
+use crate::{Result, servers::Stack};
 
 /// What a worker writes, for its number and that of the entry; answered with the server.
 pub(super) const INSERT: &str = "INSERT INTO ledger (worker, entry) VALUES ($1, $2) RETURNING host(inet_server_addr()) || ':' || inet_server_port()";

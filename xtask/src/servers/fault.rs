@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Instant};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{observer, stack::Stack};
+use super::{Stack, observer};
 use crate::Result;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// SIGKILL for every process of the primary.
     Kill,
     /// The primary is stopped in good order and its role handed over.
@@ -21,16 +21,24 @@ pub(super) enum Fault {
     Manager,
 }
 
+impl Fault {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// What an observer saw, who has nothing to do with any pool.
-pub(super) struct Observed {
-    pub(super) old_primary: usize,
-    pub(super) new_primary: usize,
-    pub(super) began: Instant,
-    pub(super) accepted_at: Instant,
+pub(crate) struct Observed {
+    pub(crate) old_primary: usize,
+    pub(crate) new_primary: usize,
+    pub(crate) began: Instant,
+    pub(crate) accepted_at: Instant,
 }
 
 /// Does it, and returns when another host has accepted a write.
-pub(super) async fn apply(fault: Fault, servers: &Arc<Stack>) -> Result<Observed> {
+pub(crate) async fn apply(fault: Fault, servers: &Arc<Stack>) -> Result<Observed> {
     let old = servers.primary().await?;
     let observer = observer::start(servers, old).await?;
     let began = Instant::now();

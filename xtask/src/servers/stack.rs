@@ -1,5 +1,5 @@
-//! What the demo plays on: plain streaming replication, with the demo as its failover manager, or
-//! a cluster that Patroni keeps.
+//! What is played on: plain streaming replication, with the command as its failover manager, or a
+//! cluster that Patroni keeps.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,28 +7,28 @@ use clap::ValueEnum;
 use leadpool_testkit::{Cluster, PatroniCluster, PgInstall};
 use tokio_postgres::Client;
 
-use super::fault::Fault;
+use super::{fault::Fault, observer};
 use crate::{Replication, Result};
 
 /// How long the stand-in for a failover manager takes to act on a killed or frozen primary.
 const MANAGER_ACTS_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
-    /// Plain streaming replication; the demo promotes a standby one second after a fault.
+pub(crate) enum Kind {
+    /// Plain streaming replication; the command promotes a standby one second after a fault.
     Plain,
     /// Real Patroni and etcd, with a time to live of 5 s. They must be installed.
     Patroni,
 }
 
 /// The servers.
-pub(super) enum Stack {
+pub(crate) enum Stack {
     Plain(Cluster),
     Patroni(Box<PatroniCluster>),
 }
 
 impl Stack {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         kind: Kind,
         install: &PgInstall,
         replication: Replication,
@@ -50,7 +50,15 @@ impl Stack {
         })
     }
 
-    pub(super) fn describe(kind: Kind, replication: Replication) -> String {
+    /// Makes the tables that are asked for, and the one that tells when a primary takes writes.
+    pub(crate) async fn prepare(&self, tables: &str) -> Result<()> {
+        let client = self.connect(self.primary().await?).await?;
+        let tables = format!("{tables}; {}", observer::TABLE);
+        client.batch_execute(&tables).await?;
+        Ok(())
+    }
+
+    pub(crate) fn describe(kind: Kind, replication: Replication) -> String {
         let servers = match kind {
             Kind::Plain => "1 primary and 2 standbys",
             Kind::Patroni => "etcd and 3 hosts with Patroni",
@@ -59,17 +67,17 @@ impl Stack {
             Replication::Synchronous => "synchronous",
             Replication::Asynchronous => "asynchronous",
         };
-        format!("starting {servers}, {how} replication")
+        format!("{servers}, {how} replication")
     }
 
-    pub(super) fn hosts(&self) -> usize {
+    pub(crate) fn hosts(&self) -> usize {
         match self {
             Self::Plain(servers) => servers.hosts(),
             Self::Patroni(servers) => servers.hosts(),
         }
     }
 
-    pub(super) fn addr(&self, host: usize) -> Result<SocketAddr> {
+    pub(crate) fn addr(&self, host: usize) -> Result<SocketAddr> {
         Ok(match self {
             Self::Plain(servers) => servers.addr(host)?,
             Self::Patroni(servers) => servers.addr(host)?,
@@ -77,7 +85,7 @@ impl Stack {
     }
 
     /// All hosts, and where Patroni answers.
-    pub(super) fn urls(&self) -> (String, Vec<String>) {
+    pub(crate) fn urls(&self) -> (String, Vec<String>) {
         match self {
             Self::Plain(servers) => (servers.url(), Vec::new()),
             Self::Patroni(servers) => (servers.url(), servers.rest_urls()),
@@ -85,21 +93,21 @@ impl Stack {
     }
 
     /// One host alone.
-    pub(super) fn host_url(&self, host: usize) -> Result<String> {
+    pub(crate) fn host_url(&self, host: usize) -> Result<String> {
         Ok(match self {
             Self::Plain(servers) => servers.host_url(host)?,
             Self::Patroni(servers) => servers.host_url(host)?,
         })
     }
 
-    pub(super) async fn connect(&self, host: usize) -> Result<Client> {
+    pub(crate) async fn connect(&self, host: usize) -> Result<Client> {
         Ok(match self {
             Self::Plain(servers) => servers.connect(host).await?,
             Self::Patroni(servers) => servers.connect(host).await?,
         })
     }
 
-    pub(super) async fn primary(&self) -> Result<usize> {
+    pub(crate) async fn primary(&self) -> Result<usize> {
         Ok(match self {
             Self::Plain(servers) => servers.primary(),
             Self::Patroni(servers) => servers.leader().await?,
@@ -107,7 +115,7 @@ impl Stack {
     }
 
     /// Does it, and has another host promoted, or lets Patroni do so.
-    pub(super) async fn strike(&self, fault: Fault, old: usize) -> Result<()> {
+    pub(crate) async fn strike(&self, fault: Fault, old: usize) -> Result<()> {
         match self {
             Self::Plain(servers) => match fault {
                 Fault::Switchover => {
@@ -141,7 +149,7 @@ impl Stack {
     }
 
     /// What comes later of itself: a frozen host wakes up.
-    pub(super) async fn aftermath(&self, fault: Fault, old: usize, hold: Duration) -> Result<()> {
+    pub(crate) async fn aftermath(&self, fault: Fault, old: usize, hold: Duration) -> Result<()> {
         match (self, fault) {
             (Self::Plain(servers), Fault::Freeze) => servers.thaw(old).await?,
             (Self::Patroni(servers), Fault::Freeze) => servers.thaw_host(old).await?,
@@ -152,7 +160,7 @@ impl Stack {
     }
 
     /// Makes the cluster whole again.
-    pub(super) async fn heal(&self, fault: Fault, old: usize) -> Result<()> {
+    pub(crate) async fn heal(&self, fault: Fault, old: usize) -> Result<()> {
         match self {
             Self::Plain(servers) => servers.heal().await?,
             Self::Patroni(servers) => {

@@ -7,11 +7,14 @@ use std::{
 
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
-use super::stack::Stack;
+use super::Stack;
 use crate::Result;
 
 const EVERY: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Where it writes; the primary must have it.
+pub(super) const TABLE: &str = "CREATE TABLE observed (at timestamptz DEFAULT clock_timestamp())";
 
 pub(super) struct Observer {
     tasks: JoinSet<Option<(usize, Instant)>>,

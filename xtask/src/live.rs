@@ -2,16 +2,14 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::task::JoinHandle;
 
-use super::book::Book;
-
 /// Prints to standard error: one line that changes on a terminal, else one line a stage.
-pub(super) struct Live {
+pub(crate) struct Live {
     name: &'static str,
     stage: Arc<Mutex<String>>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -19,7 +17,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
             stage: Arc::default(),
@@ -28,15 +26,15 @@ impl Live {
         }
     }
 
-    pub(super) fn stage(&self, stage: &str) {
+    pub(crate) fn stage(&self, stage: &str) {
         stage.clone_into(&mut self.stage.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.terminal {
             eprintln!("[{}] {stage}", self.name);
         }
     }
 
-    /// Begins to show the workers' progress.
-    pub(super) fn watch(&self, book: Arc<Book>) {
+    /// Begins to show the progress, as it is told.
+    pub(crate) fn watch(&self, progress: impl Fn() -> String + Send + 'static) {
         if !self.terminal {
             return;
         }
@@ -49,13 +47,7 @@ impl Live {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let stage = stage.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let (acknowledged, unknown, errors, writer) = book.glance();
-                let waiting = book.waiting.load(Ordering::Relaxed);
-                let writer = writer.unwrap_or_else(|| "-".to_owned());
-                eprint!(
-                    "\r\x1b[K[{name}] {stage} | writer {writer} | {acknowledged} written, \
-                     {unknown} unknown, {errors} errors | {waiting} in a transaction"
-                );
+                eprint!("\r\x1b[K[{name}] {stage} | {}", progress());
                 // A terminal that is gone is no reason to stop.
                 let _ = std::io::stderr().flush();
             }
@@ -63,7 +55,7 @@ impl Live {
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let task = self
             .task
             .lock()
