@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `nemesis`, `soak`, `reads`, `install` and `test`.
+//! The project's own commands: `cargo xtask demo`, `nemesis`, `requests`, `soak`, `reads`, `install` and `test`.
 
 #[cfg(feature = "exercises")]
 mod demo;
@@ -12,6 +12,8 @@ mod postgres;
 mod reads;
 #[cfg(not(feature = "diesel-blocking"))]
 mod rebuilt;
+#[cfg(feature = "exercises")]
+mod requests;
 mod scratch;
 #[cfg(feature = "exercises")]
 mod servers;
@@ -32,7 +34,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 #[command(name = "cargo xtask", about = "leadpool's own commands")]
 #[cfg_attr(
     not(feature = "exercises"),
-    command(after_help = "Built when they are called: demo, nemesis, soak, reads.")
+    command(after_help = "Built when they are called: demo, nemesis, requests, soak, reads.")
 )]
 struct Args {
     #[command(subcommand)]
@@ -47,6 +49,10 @@ enum Command {
     #[cfg(feature = "exercises")]
     /// Runs mixed transactions while everything goes wrong, and counts what was lost or doubled.
     Nemesis(nemesis::Args),
+    #[cfg(feature = "exercises")]
+    /// Asks a web application hundreds of times a second while its primary is killed, moved and
+    /// frozen, and counts what its clients were told.
+    Requests(requests::Args),
     #[cfg(feature = "exercises")]
     /// Opens and breaks thousands of connections, and counts what is left of them.
     Soak(soak::Args),
@@ -74,12 +80,15 @@ enum Replication {
 }
 
 #[cfg(feature = "exercises")]
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.enable_all().build()?)
+}
+
+#[cfg(feature = "exercises")]
 /// Runs a command to its end, or until it is interrupted: then too every server is stopped.
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         tokio::select! {
             done = command => done,
             _ = tokio::signal::ctrl_c() => Err("interrupted; all servers are being stopped".into()),
@@ -93,6 +102,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "exercises")]
         Command::Nemesis(args) => nemesis::run(args),
+        #[cfg(feature = "exercises")]
+        Command::Requests(args) => requests::run(args),
         #[cfg(feature = "exercises")]
         Command::Soak(args) => soak::run(args),
         #[cfg(feature = "exercises")]
@@ -111,5 +122,17 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_agree_with_each_other() {
+        Args::command().debug_assert();
     }
 }
