@@ -1,9 +1,15 @@
-//! A web application under load while its primary is lost, short.
+//! A web application under load while its primary is lost, short; and the demo with a web service.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 #[test]
@@ -37,4 +43,110 @@ fn no_request_fails_while_the_primary_is_lost_and_those_of_others_are_seen_to_fa
     }
     // Its host was killed, and was a standby afterwards.
     assert!(plain["failures"].as_u64().unwrap() > 0, "{printed}");
+}
+
+#[test]
+fn a_service_goes_on_while_somebody_kills_its_primary() {
+    let mut demo = Demo::start(&["--requests", "20"]);
+    demo.type_line("what?");
+    demo.until("q  end everything");
+    demo.type_line("k");
+    demo.until("kill: the primary is being lost");
+    demo.until("is a standby");
+    demo.type_line("q");
+    let rest = demo.end();
+    assert!(rest.contains("| not 2xx | 0 |"), "{rest}");
+    assert!(rest.contains("| POST 201 |"), "{rest}");
+    assert!(rest.contains("| GET 200 |"), "{rest}");
+}
+
+#[test]
+fn an_interrupt_ends_the_service_in_good_order() {
+    let mut demo = Demo::start(&["--auto", "1"]);
+    demo.until("kill: the primary is being lost");
+    let pid = Pid::from_raw(demo.program.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    demo.end();
+}
+
+#[test]
+fn the_end_of_the_input_ends_the_service_in_good_order() {
+    let mut demo = Demo::start(&[]);
+    drop(demo.input.take());
+    demo.end();
+}
+
+/// The demo, with somebody at its terminal.
+struct Demo {
+    program: Child,
+    input: Option<ChildStdin>,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    service: String,
+}
+
+impl Demo {
+    fn start(arguments: &[&str]) -> Self {
+        let xtask = Path::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(xtask);
+        command.args(["demo", "--web", "--hold-seconds", "1"]);
+        // Where all packages are tested, it is there: cargo would build much of it with other
+        // features once more.
+        let service = xtask.with_file_name("web_axum");
+        if service.exists() {
+            command.arg("--program").arg(service);
+        }
+        command.args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = command.spawn().unwrap();
+        let stdout = program.stdout.take().unwrap();
+        let mut demo = Self {
+            input: program.stdin.take(),
+            lines: BufReader::new(stdout).lines(),
+            program,
+            service: String::new(),
+        };
+        let line = demo.until("service    http://");
+        let address = line.strip_prefix("service    http://").unwrap();
+        demo.service = address.strip_suffix("/notes").unwrap().to_owned();
+        let dashboard = demo.until("dashboard");
+        assert!(dashboard.ends_with("/dashboard/"), "{dashboard}");
+        demo.until("host 2");
+        demo.until("q  end everything");
+        TcpStream::connect(&demo.service).unwrap();
+        demo
+    }
+
+    fn type_line(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// The first line that has this in it.
+    fn until(&mut self, text: &str) -> String {
+        let found = self
+            .lines
+            .find(|line| line.as_ref().unwrap().contains(text));
+        found
+            .unwrap_or_else(|| panic!("the demo ended without {text:?}"))
+            .unwrap()
+    }
+
+    /// What it prints until it has ended well, and the service with it.
+    fn end(&mut self) -> String {
+        let rest: Vec<String> = self.lines.by_ref().map(|line| line.unwrap()).collect();
+        let rest = rest.join("\n");
+        let status = self.program.wait().unwrap();
+        assert!(status.success(), "{status}: {rest}");
+        assert!(rest.contains("everything has ended"), "{rest}");
+        TcpStream::connect(&self.service).unwrap_err();
+        rest
+    }
+}
+
+impl Drop for Demo {
+    /// A test that failed leaves it where it was.
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
 }

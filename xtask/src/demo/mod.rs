@@ -7,6 +7,7 @@ mod diesel_blocking;
 mod native;
 mod report;
 mod sqlx;
+mod web;
 mod workload;
 
 use std::{
@@ -77,6 +78,8 @@ pub(crate) struct Args {
     /// Run the same on the driver's plain pool, and show both side by side.
     #[arg(long)]
     compare: bool,
+    #[command(flatten)]
+    web: web::Options,
 }
 
 impl Args {
@@ -94,6 +97,9 @@ impl Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let install = postgres::find_or_install()?;
+    if args.web.web {
+        return web::run(&args, &install);
+    }
     block_on(async {
         match args.driver {
             Driver::Native => play_all::<native::Leadpool, native::Plain>(&args, &install).await,
