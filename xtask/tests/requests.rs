@@ -7,6 +7,7 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,6 +75,20 @@ fn the_end_of_the_input_ends_the_service_in_good_order() {
     let mut demo = Demo::start(&[]);
     drop(demo.input.take());
     demo.end();
+}
+
+#[test]
+fn a_demo_that_is_killed_leaves_no_service_behind() {
+    let mut demo = Demo::start(&[]);
+    demo.program.kill().unwrap();
+    demo.program.wait().unwrap();
+    for _ in 0..6_000 {
+        if TcpStream::connect(&demo.service).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the service goes on");
 }
 
 /// The demo, with somebody at its terminal.

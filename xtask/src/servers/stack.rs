@@ -1,7 +1,7 @@
 //! What is played on: plain streaming replication, with the command as its failover manager, or a
 //! cluster that Patroni keeps.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use leadpool_testkit::{Cluster, PatroniCluster, PgInstall};
@@ -48,6 +48,18 @@ impl Stack {
                 Self::Patroni(Box::new(servers.start().await?))
             }
         })
+    }
+
+    /// A folder of its own beside those of the hosts. Whatever works there ends with the servers,
+    /// also when this process is killed.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let host = match self {
+            Self::Plain(servers) => servers.data_dir(0)?,
+            Self::Patroni(servers) => servers.data_dir(0)?,
+        };
+        let folder = host.with_file_name(name);
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
     }
 
     /// Makes the tables that are asked for, and the one that tells when a primary takes writes.

@@ -120,7 +120,8 @@ impl Stage {
         let (tokens, key) = requests::tokens()?;
         servers.prepare(&tokens).await?;
         let url = servers.urls().0 + &key;
-        let service = Service::start(&program, &url, args.web.listen).await?;
+        let folder = servers.folder("service")?;
+        let service = Service::start(&program, &folder, &url, args.web.listen).await?;
         let mut sweeper = JoinSet::new();
         let load = args.web.requests.map(|rate| {
             sweeper.spawn(sweep(servers.clone()));

@@ -95,9 +95,18 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Starts it, and returns when it listens.
-    pub(super) async fn start(program: &Path, url: &str, listen: SocketAddr) -> Result<Self> {
+    /// Starts it in the folder, and returns when it answers.
+    pub(super) async fn start(
+        program: &Path,
+        folder: &Path,
+        url: &str,
+        listen: SocketAddr,
+    ) -> Result<Self> {
+        let program = program
+            .canonicalize()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
         let mut program = Command::new(program)
+            .current_dir(folder)
             .env("DATABASE_URL", url)
             .env("LISTEN", listen.to_string())
             .stdin(Stdio::null())
@@ -105,8 +114,7 @@ impl Service {
             // A Ctrl-C at the terminal is for the demo, which ends the service.
             .process_group(0)
             .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
+            .spawn()?;
         let stdout = program.stdout.take().ok_or("the service has no output")?;
         let mut lines = BufReader::new(stdout).lines();
         let address = match timeout(BEGINNING, listening(&mut lines)).await {
