@@ -157,10 +157,10 @@ impl Stage {
     async fn lose(&self, fault: Fault) -> Result<()> {
         println!("{}: the primary is being lost", fault.name());
         let observed = servers::apply(fault, &self.servers).await?;
-        let gap = observed.accepted_at - observed.began;
+        let gap = (observed.accepted_at - observed.began).as_millis();
         let (old, new) = (observed.old_primary, observed.new_primary);
         println!(
-            "host {new} is the primary in place of host {old}, and took its first write after {gap:.0?}"
+            "host {new} is the primary in place of host {old}, and took its first write after {gap} ms"
         );
         sleep(self.hold).await;
         self.servers.aftermath(fault, old, self.hold).await?;
