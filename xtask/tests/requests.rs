@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -124,11 +124,25 @@ impl Demo {
         let address = line.strip_prefix("service    http://").unwrap();
         demo.service = address.strip_suffix("/notes").unwrap().to_owned();
         let dashboard = demo.until("dashboard");
-        assert!(dashboard.ends_with("/dashboard/"), "{dashboard}");
+        assert!(dashboard.ends_with("/dashboard"), "{dashboard}");
         demo.until("host 2");
         demo.until("q  end everything");
-        TcpStream::connect(&demo.service).unwrap();
+        assert!(demo.shows("/dashboard").contains("<title>leadpool"));
         demo
+    }
+
+    /// An answer of 200, whole.
+    fn shows(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.service).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
     }
 
     fn type_line(&mut self, line: &str) {

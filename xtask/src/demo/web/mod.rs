@@ -146,7 +146,7 @@ impl Stage {
     fn introduce(&self) -> Result<()> {
         let address = self.service.address;
         println!("service    http://{address}/notes");
-        println!("dashboard  http://{address}/dashboard/");
+        println!("dashboard  http://{address}/dashboard");
         for host in 0..self.servers.hosts() {
             println!("host {host}     {}", self.servers.host_url(host)?);
         }

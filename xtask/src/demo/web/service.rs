@@ -109,6 +109,8 @@ impl Service {
             .current_dir(folder)
             .env("DATABASE_URL", url)
             .env("LISTEN", listen.to_string())
+            .env("TOKEN_KEY", key())
+            .env("DASHBOARD", "everybody")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // A Ctrl-C at the terminal is for the demo, which ends the service.
@@ -171,6 +173,11 @@ async fn listening(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<SocketAd
         println!("{line}");
     }
     Err("the service ended before it listened".into())
+}
+
+/// What the service signs its tokens with. They die with the demo, so it need not be a good secret.
+fn key() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 #[cfg(test)]
