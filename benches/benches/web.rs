@@ -88,13 +88,15 @@ mod with_axum {
     }
 
     pub(super) fn layered(pool: Pool) -> Router {
-        let seen = ReadYourWrites::new(pool.cluster(), keys());
-        let seen = seen.cookie(COOKIE).unwrap();
         app(pool.clone())
             .route("/tx", get(tx).with_state(pool))
             .layer(Transactions::new())
-            .layer(seen)
             .layer(Deadline::after(ENOUGH).header("request-timeout"))
+    }
+
+    pub(super) fn seen(pool: Pool) -> Router {
+        let seen = ReadYourWrites::new(pool.cluster(), keys());
+        layered(pool).layer(seen.cookie(COOKIE).unwrap())
     }
 
     pub(super) async fn ask(app: &Router, path: &'static str, cookie: Option<&str>) {
@@ -182,7 +184,7 @@ async fn warm_up(rivals: &Rivals) {
 }
 
 fn axum(_: &mut Criterion) {
-    use with_axum::{app, ask, layered};
+    use with_axum::{app, ask, layered, seen};
 
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
@@ -190,6 +192,7 @@ fn axum(_: &mut Criterion) {
         warm_up(&rivals).await;
         let plain = &app(rivals.leadpool.clone());
         let layered = &layered(rivals.leadpool.clone());
+        let seen = &seen(rivals.leadpool.clone());
         let cookie = &*cookie(&rivals.leadpool).await;
         in_turns(
             "axum, a request",
@@ -219,8 +222,12 @@ fn axum(_: &mut Criterion) {
                     requests!(times, ask(layered, "/reader", None).await),
                 ),
                 (
-                    "layers, reader with a token",
-                    requests!(times, ask(layered, "/reader", Some(cookie)).await),
+                    "layers and tokens, reader",
+                    requests!(times, ask(seen, "/reader", None).await),
+                ),
+                (
+                    "layers and tokens, reader with one",
+                    requests!(times, ask(seen, "/reader", Some(cookie)).await),
                 ),
                 (
                     "nothing",
@@ -294,10 +301,12 @@ fn actix(_: &mut Criterion) {
         warm_up(&rivals).await;
         let plain = &init_service(app!(rivals.leadpool.clone())).await;
         let layered = app!(rivals.leadpool.clone()).wrap(Transactions::new());
-        let seen = ReadYourWrites::new(rivals.leadpool.cluster(), keys());
-        let layered = layered.wrap(seen.cookie(COOKIE).unwrap());
         let layered = layered.wrap(Deadline::after(ENOUGH).header("request-timeout"));
         let layered = &init_service(layered).await;
+        let tokens = ReadYourWrites::new(rivals.leadpool.cluster(), keys());
+        let seen = app!(rivals.leadpool.clone()).wrap(Transactions::new());
+        let seen = seen.wrap(Deadline::after(ENOUGH).header("request-timeout"));
+        let seen = &init_service(seen.wrap(tokens.cookie(COOKIE).unwrap())).await;
         let cookie = &*cookie(&rivals.leadpool).await;
         in_turns(
             "actix-web, a request",
@@ -309,8 +318,12 @@ fn actix(_: &mut Criterion) {
                 ("layers, writer", requests!(times, ask!(layered, "/writer"))),
                 ("layers, reader", requests!(times, ask!(layered, "/reader"))),
                 (
-                    "layers, reader with a token",
-                    requests!(times, ask!(layered, "/reader", cookie)),
+                    "layers and tokens, reader",
+                    requests!(times, ask!(seen, "/reader")),
+                ),
+                (
+                    "layers and tokens, reader with one",
+                    requests!(times, ask!(seen, "/reader", cookie)),
                 ),
                 ("nothing", requests!(times, ask!(plain, "/nothing"))),
                 (
