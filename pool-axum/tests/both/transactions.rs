@@ -1,8 +1,10 @@
 //! What becomes of the transaction of a request.
 
+use leadpool::Pool;
+
 use super::*;
 use crate::{
-    drivers::{apps, bare, diesel_blocking, native, odd},
+    drivers::{apps, bare, diesel_blocking, native, native_of, odd},
     support::*,
 };
 
@@ -117,4 +119,27 @@ async fn a_handle_that_lives_on_is_an_error() {
         answer.assert_problem(500, "internal", &servers);
     }
     assert_eq!(rows(&servers).await, 0);
+}
+
+#[crate::support::test]
+async fn it_takes_no_more_round_trips_than_run_tx() {
+    let servers = start_proxied().await;
+    let pool = Pool::connect(&servers.proxied_url()).await.unwrap();
+    let app = native_of(pool.clone()).await;
+    let proxy = servers.proxy(servers.primary()).unwrap();
+    let (mut of_tx, mut of_run_tx) = (u64::MAX, u64::MAX);
+    // A probe may fall into some of them.
+    for _ in 0..10 {
+        let before = proxy.turns();
+        assert_eq!(post(&app, "/tx/ok").await.status, 200);
+        of_tx = of_tx.min(proxy.turns() - before);
+        let before = proxy.turns();
+        let run = pool.run_tx(|tx| async move {
+            let insert = "INSERT INTO t (n) VALUES (77)";
+            Ok(tx.execute(insert, &[]).await?)
+        });
+        run.await.unwrap();
+        of_run_tx = of_run_tx.min(proxy.turns() - before);
+    }
+    assert_eq!(of_tx, of_run_tx);
 }

@@ -7,17 +7,11 @@
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
-use futures_util::{
-    future::{BoxFuture, try_join, try_join3},
-    task::AtomicWaker,
-};
+use futures_util::future::{BoxFuture, try_join, try_join3};
 use tokio_postgres::{Row, Statement, error::SqlState, types::PgLsn};
 
 use super::{
@@ -28,7 +22,7 @@ use crate::{
     error::Error,
     outcome::{Evidence, TokenTable},
     topology::{HostAddr, Lsn},
-    tx::IsolationLevel,
+    tx::{Awake, IsolationLevel},
 };
 
 /// The marker is written only once the transaction has an id: at BEGIN it would make a reader pay
@@ -241,24 +235,6 @@ fn evidence(host: &HostAddr, session: &Session, row: &Row) -> Option<Evidence> {
     })
 }
 
-/// Whether the closure, and not the capture beside it, was woken: only then may it have sent
-/// something.
-struct Awake {
-    is_awake: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Awake {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.is_awake.store(true, Ordering::Release);
-        self.task.wake();
-    }
-}
-
 /// Runs the closure's future, with the capture behind each of its statements.
 ///
 /// # Cancel safety
@@ -272,14 +248,11 @@ pub(super) async fn run_behind<F: Future>(
         return closure.await;
     };
     let mut closure = pin!(closure);
-    let awake = Arc::new(Awake {
-        is_awake: AtomicBool::new(true),
-        task: AtomicWaker::new(),
-    });
+    // Only a closure that was woken, and not the capture beside it, may have sent something.
+    let awake = Awake::new();
     let waker = Waker::from(awake.clone());
     poll_fn(|cx| {
-        awake.task.register(cx.waker());
-        if awake.is_awake.swap(false, Ordering::AcqRel) {
+        if awake.take(cx) {
             let mut own = Context::from_waker(&waker);
             let polled = closure.as_mut().poll(&mut own);
             capture.closure_moved(polled.is_ready());

@@ -4,6 +4,7 @@
 //! tokio-postgres).
 
 mod attempt;
+mod awake;
 #[cfg(feature = "backoff")]
 mod backoff;
 mod budget;
@@ -17,6 +18,7 @@ mod token;
 mod transactions;
 
 pub use attempt::TxAttempt;
+pub(crate) use awake::Awake;
 #[cfg(feature = "backoff")]
 pub use backoff::backoff_pauses;
 pub use budget::Budget;

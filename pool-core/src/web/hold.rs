@@ -2,9 +2,12 @@
 
 use std::{
     fmt,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 
 use super::Problem;
@@ -25,7 +28,7 @@ pub struct Hold<T>(Arc<Mutex<Option<Ends<T>>>>);
 
 struct Ends<T> {
     give: oneshot::Sender<T>,
-    verdict: oneshot::Receiver<Verdict>,
+    awaited: Awaited,
 }
 
 /// How a transaction is to end.
@@ -36,8 +39,14 @@ pub(super) enum Verdict {
 }
 
 impl<T> Hold<T> {
-    pub(super) fn new(give: oneshot::Sender<T>, verdict: oneshot::Receiver<Verdict>) -> Self {
-        Self(Arc::new(Mutex::new(Some(Ends { give, verdict }))))
+    /// `moved` is to be woken whenever the request may have sent something.
+    pub(super) fn new(
+        give: oneshot::Sender<T>,
+        verdict: oneshot::Receiver<Verdict>,
+        moved: Arc<AtomicWaker>,
+    ) -> Self {
+        let awaited = Awaited { verdict, moved };
+        Self(Arc::new(Mutex::new(Some(Ends { give, awaited }))))
     }
 
     /// Hands the transaction over, and waits until the request has been answered.
@@ -51,23 +60,29 @@ impl<T> Hold<T> {
     ///
     /// When the future is dropped, whoever has the transaction keeps it, and nothing commits it.
     pub async fn hold(self, tx: T) -> Result<(), Error> {
-        let verdict = self.give(tx).ok_or_else(rolled_back)?;
-        verdict.wait().await
+        let awaited = self.give(tx).ok_or_else(rolled_back)?;
+        awaited.wait().await
     }
 
     /// Hands the transaction over. `None` if nobody waits for it any more, or if it was called
     /// before: what a request did can't be repeated here.
     pub fn give(self, tx: T) -> Option<Awaited> {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Ends { give, verdict } = ends?;
+        let Ends { give, awaited } = ends?;
         give.send(tx).ok()?;
-        Some(Awaited(verdict))
+        Some(awaited)
     }
 }
 
 /// The end that a transaction waits for, once it was [handed over](Hold::give).
+///
+/// Its wait is woken in vain whenever the request has had a turn: what gathers evidence behind a
+/// transaction's statements then sees that there may be some.
 #[derive(Debug)]
-pub struct Awaited(oneshot::Receiver<Verdict>);
+pub struct Awaited {
+    verdict: oneshot::Receiver<Verdict>,
+    moved: Arc<AtomicWaker>,
+}
 
 impl Awaited {
     /// Waits until the request has been answered.
@@ -80,7 +95,12 @@ impl Awaited {
     ///
     /// As [`Hold::hold`].
     pub async fn wait(self) -> Result<(), Error> {
-        match self.0.await {
+        let Self { mut verdict, moved } = self;
+        let told = poll_fn(|cx| {
+            moved.register(cx.waker());
+            pin!(&mut verdict).poll(cx)
+        });
+        match told.await {
             Ok(Verdict::Commit) => Ok(()),
             Ok(Verdict::RollBack) | Err(_) => Err(rolled_back()),
         }

@@ -8,11 +8,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, task::AtomicWaker};
 use tokio::sync::oneshot;
 
 use super::{Hold, Problem, TimeLeft, WebPool, hold::Verdict};
-use crate::error::Error;
+use crate::{error::Error, tx::Awake};
 
 /// The transaction of one request, begun by who handles it and ended by its answer.
 ///
@@ -56,6 +56,8 @@ struct Seat {
 struct Running {
     driven: BoxFuture<'static, Result<(), Error>>,
     verdict: oneshot::Sender<Verdict>,
+    /// Woken when the handler may have sent something.
+    moved: Arc<AtomicWaker>,
 }
 
 /// How a request ended, and its transaction.
@@ -98,8 +100,9 @@ impl Transaction {
         }
         let (give, mut taken) = oneshot::channel();
         let (verdict, told) = oneshot::channel();
-        let mut driven: BoxFuture<'static, _> =
-            Box::pin(pool.transact(limit, Hold::new(give, told)));
+        let moved = Arc::new(AtomicWaker::new());
+        let hold = Hold::new(give, told, moved.clone());
+        let mut driven: BoxFuture<'static, _> = Box::pin(pool.transact(limit, hold));
         let tx = poll_fn(|cx| {
             if let Poll::Ready(ended) = driven.as_mut().poll(cx) {
                 return Poll::Ready(Err(ended.err().unwrap_or(Error::Closed)));
@@ -112,7 +115,11 @@ impl Transaction {
             return Err(second());
         }
         seat.taken = true;
-        seat.running = Some(Running { driven, verdict });
+        seat.running = Some(Running {
+            driven,
+            verdict,
+            moved,
+        });
         let waker = seat.waker.take();
         drop(seat);
         if let Some(waker) = waker {
@@ -138,16 +145,26 @@ impl Transaction {
     ) -> Ended<R> {
         let mut handler = pin!(handler);
         let mut running = None;
+        // Only a handler that was woken may have sent something.
+        let awake = Awake::new();
+        let waker = Waker::from(awake.clone());
         let answered = poll_fn(|cx| {
-            if let Poll::Ready(answer) = handler.as_mut().poll(cx) {
-                return Poll::Ready(Ok(answer));
+            let has_moved = awake.take(cx);
+            if has_moved {
+                let mut own = Context::from_waker(&waker);
+                if let Poll::Ready(answer) = handler.as_mut().poll(&mut own) {
+                    return Poll::Ready(Ok(answer));
+                }
             }
             if running.is_none() {
                 running = self.take(Some(cx));
             }
-            let Some(Running { driven, .. }) = &mut running else {
+            let Some(Running { driven, moved, .. }) = &mut running else {
                 return Poll::Pending;
             };
+            if has_moved {
+                moved.wake();
+            }
             driven.as_mut().poll(cx).map(Err)
         });
         let answer = match answered.await {
@@ -155,7 +172,10 @@ impl Transaction {
             // It ends by itself only when it fails.
             Err(ended) => return Ended::Failed(ended.err().unwrap_or(Error::Closed)),
         };
-        let Some(Running { driven, verdict }) = running.or_else(|| self.take(None)) else {
+        let Some(Running {
+            driven, verdict, ..
+        }) = running.or_else(|| self.take(None))
+        else {
             return Ended::Without(answer);
         };
         if is_success(&answer) {
