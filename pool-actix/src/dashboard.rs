@@ -47,8 +47,8 @@ pub struct Dashboard<P = leadpool::Pool> {
 }
 
 impl<P: WebPool> Dashboard<P> {
-    /// Shows this pool and its cluster; to nobody yet. Call it inside of a runtime, and outside of
-    /// the closure that makes the application for each worker.
+    /// Shows this pool and its cluster; to nobody yet. Call it outside of the closure that makes the
+    /// application for each worker.
     #[must_use]
     pub fn new(pool: P) -> Self {
         Self {

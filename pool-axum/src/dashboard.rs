@@ -53,7 +53,7 @@ pub struct Dashboard<P = leadpool::Pool> {
 }
 
 impl<P: WebPool> Dashboard<P> {
-    /// Shows this pool and its cluster; to nobody yet. Call it inside of a tokio runtime.
+    /// Shows this pool and its cluster; to nobody yet.
     #[must_use]
     pub fn new(pool: P) -> Self {
         Self {

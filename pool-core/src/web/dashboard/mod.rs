@@ -84,7 +84,7 @@ struct Frame<'a> {
 }
 
 impl<P: WebPool> Dashboard<P> {
-    /// Shows this pool, to 32 at most at a time. Call it inside of a tokio runtime.
+    /// Shows this pool, to 32 at most at a time.
     #[must_use]
     pub fn new(pool: P) -> Self {
         let cluster = pool.cluster().clone();
@@ -100,11 +100,8 @@ impl<P: WebPool> Dashboard<P> {
             frames: watch::Sender::new("".into()),
             came: Notify::new(),
         });
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "owned by `Inner`, which aborts it"
-        )]
-        let recorder = tokio::spawn(shared.clone().record(events));
+        // `Inner` owns it, and aborts it. Who makes a dashboard need not be inside of a runtime.
+        let recorder = cluster.runtime().spawn(shared.clone().record(events));
         Self {
             inner: Arc::new(Inner { shared, recorder }),
         }

@@ -22,7 +22,7 @@ pub(super) struct Record {
     /// The oldest first; what lies between two of them is a writer gap.
     writers: VecDeque<WriterTime>,
     /// The oldest first.
-    events: VecDeque<Seen>,
+    events: VecDeque<Happened>,
 }
 
 /// The time in which one host was the writer.
@@ -36,7 +36,7 @@ struct WriterTime {
 }
 
 #[derive(Debug, Serialize)]
-struct Seen {
+struct Happened {
     at: Millis,
     name: &'static str,
     host: Option<HostAddr>,
@@ -84,7 +84,7 @@ impl Record {
         push(
             &mut self.events,
             EVENTS,
-            Seen {
+            Happened {
                 at: now,
                 name: event.name(),
                 host,
