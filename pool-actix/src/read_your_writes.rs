@@ -47,6 +47,7 @@ use crate::{Error, TimeLeft};
 /// What comes back forged, cut, or signed with a key that was given up costs the client its cookie;
 /// in a [header](Self::header) it is refused with 400. All instances of a service need the same
 /// keys. Of requests that one client makes side by side, the last answer's token counts.
+/// What the body of an answer writes while it is streamed is in no token.
 ///
 /// ```no_run
 /// use actix_web::{App, web};
@@ -92,13 +93,13 @@ impl ReadYourWrites {
     }
 
     /// How long the cookie lives after each write: longer than standbys may be behind. In whole
-    /// seconds; 1 h by default.
+    /// seconds; 1 h by default. A header has none.
     #[must_use]
     pub fn lasts(self, time: Duration) -> Self {
         Self::of(Arc::unwrap_or_clone(self.0).lasts(time))
     }
 
-    /// The paths that the cookie is for.
+    /// The paths that the cookie is for. A header has none.
     ///
     /// # Errors
     ///

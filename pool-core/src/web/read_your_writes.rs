@@ -114,7 +114,7 @@ impl ReadYourWrites {
     }
 
     /// How long the cookie lives after each write: longer than standbys may be behind. In whole
-    /// seconds; 1 h by default.
+    /// seconds; 1 h by default. A header has none.
     #[must_use]
     pub fn lasts(mut self, time: Duration) -> Self {
         if let Carrier::Cookie { lasts, .. } = &mut self.carrier {
@@ -123,7 +123,7 @@ impl ReadYourWrites {
         self
     }
 
-    /// The paths that the cookie is for.
+    /// The paths that the cookie is for. A header has none.
     ///
     /// # Errors
     ///
