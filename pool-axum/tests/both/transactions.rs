@@ -1,6 +1,9 @@
 //! What becomes of the transaction of a request.
 
-use leadpool::Pool;
+use leadpool::{
+    Pool,
+    web::{Ended, TimeLeft, Transaction},
+};
 
 use super::*;
 use crate::{
@@ -142,4 +145,29 @@ async fn it_takes_no_more_round_trips_than_run_tx() {
         of_run_tx = of_run_tx.min(proxy.turns() - before);
     }
     assert_eq!(of_tx, of_run_tx);
+}
+
+#[crate::support::test]
+async fn one_that_only_reads_takes_no_more_round_trips_either() {
+    let servers = start_proxied().await;
+    let pool = Pool::connect(&servers.proxied_url()).await.unwrap();
+    let proxy = servers.proxy(servers.primary()).unwrap();
+    let (mut held, mut run) = (u64::MAX, u64::MAX);
+    for _ in 0..10 {
+        let before = proxy.turns();
+        let transaction = Transaction::new();
+        let begun = transaction.clone();
+        let handler = async {
+            let tx = begun.begin(&pool, TimeLeft::default()).await?;
+            Ok::<_, leadpool::Error>(tx.simple_query("SELECT 1").await?)
+        };
+        let ended = transaction.around(handler, Result::is_ok).await;
+        assert!(matches!(ended, Ended::Committed(Ok(_))), "{ended:?}");
+        held = held.min(proxy.turns() - before);
+        let before = proxy.turns();
+        let reads = pool.run_tx(|tx| async move { Ok(tx.simple_query("SELECT 1").await?) });
+        reads.await.unwrap();
+        run = run.min(proxy.turns() - before);
+    }
+    assert_eq!(held, run);
 }

@@ -156,12 +156,19 @@ impl Transaction {
                     return Poll::Ready(Ok(answer));
                 }
             }
-            if running.is_none() {
+            let is_new = running.is_none();
+            if is_new {
                 running = self.take(Some(cx));
             }
             let Some(Running { driven, moved, .. }) = &mut running else {
                 return Poll::Pending;
             };
+            if is_new {
+                // Until now it woke the handler, who began it.
+                if let Poll::Ready(ended) = driven.as_mut().poll(cx) {
+                    return Poll::Ready(Err(ended));
+                }
+            }
             if has_moved {
                 moved.wake();
             }
