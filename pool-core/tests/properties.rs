@@ -28,6 +28,8 @@ prop_compose! {
         started_at in option::of(0..3_i64),
         stamp in option::weighted(0.1, 0..9_u64),
         staleness in option::weighted(0.1, 0..5_000_u64),
+        instance in option::weighted(0.2, 0..4_u8),
+        writer in option::weighted(0.2, 0..4_u8),
     ) -> Answer {
         let mut answer = Answer::default();
         answer.recovering = recovering;
@@ -37,6 +39,8 @@ prop_compose! {
         answer.system_identifier = system_identifier;
         answer.started_at = started_at;
         answer.stamp = stamp;
+        answer.instance = instance.map(|n| format!("i{n}"));
+        answer.writer = writer.map(|n| format!("i{n}"));
         answer.staleness = staleness.map(Duration::from_millis);
         answer
     }

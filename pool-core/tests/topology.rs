@@ -61,6 +61,8 @@ struct Primary {
     started: Option<i64>,
     round_trip_ms: Option<u64>,
     stamp: Option<u64>,
+    /// Whom its listing names as the primary.
+    names: Option<String>,
     position: Option<u64>,
     #[serde(default)]
     read_only: bool,
@@ -75,6 +77,8 @@ struct Standby {
     position: Option<u64>,
     received: Option<u64>,
     staleness_ms: Option<u64>,
+    /// Whom its listing names as the primary.
+    names: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +171,8 @@ fn input(step: &Step) -> Input {
         answer.started_at = primary.started;
         answer.read_only = primary.read_only;
         answer.stamp = primary.stamp;
+        answer.instance = Some(primary.host.clone());
+        answer.writer.clone_from(&primary.names);
         answer.round_trip = primary.round_trip_ms.map(Duration::from_millis);
         answer.position = primary.position.map(Lsn::new);
         return Input::Answered {
@@ -180,6 +186,8 @@ fn input(step: &Step) -> Input {
         answer.started_at = standby.started;
         answer.position = standby.position.map(Lsn::new);
         answer.received = standby.received.map(Lsn::new);
+        answer.instance = Some(standby.host.clone());
+        answer.writer.clone_from(&standby.names);
         answer.staleness = standby.staleness_ms.map(Duration::from_millis);
         return Input::Answered {
             host: host(&standby.host),

@@ -91,8 +91,13 @@ pub struct Answer {
     pub received: Option<Lsn>,
     /// What a provider shows of a primary where timelines say nothing: a number that grows with
     /// time, in microseconds. The number at which a host is first seen as the primary becomes the
-    /// term of its claim, and stays it until the host itself says that it is none.
+    /// term of its claim, and stays it until the host itself says that it is none, or until it has
+    /// restarted and the standbys say that it is the primary again.
     pub stamp: Option<u64>,
+    /// What such a provider calls the host that answers.
+    pub instance: Option<String>,
+    /// Whom its listing names as the primary, in the provider's words.
+    pub writer: Option<String>,
     /// How old the data of a standby is, where the provider tells.
     pub staleness: Option<Duration>,
     /// `system_identifier` of `pg_control_system()`; `None` where the provider revoked it.

@@ -7,6 +7,7 @@ use super::{
     claim::{self, Claim, Verdict},
     lag::Tide,
     record::Record,
+    reign,
 };
 use crate::{
     config::MonitorSettings,
@@ -253,6 +254,7 @@ impl Machine {
     fn elect(&mut self, events: &mut Vec<Event>) {
         self.settle();
         self.outvote_strangers(events);
+        reign::renew(&mut self.records, self.highest.map(|(term, _)| term));
         let claims = self.claims();
         // Not before all had their chance: the claim of a stranger would fence everybody.
         if self.settled {

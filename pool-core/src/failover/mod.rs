@@ -17,6 +17,7 @@ mod machine;
 mod membership;
 mod pace;
 mod record;
+mod reign;
 mod silence;
 
 pub use event::{Event, Invalidation};

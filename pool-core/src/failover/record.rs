@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Event, Failure, Invalidation, silence::Silence};
+use super::{Answer, Event, Failure, Invalidation, reign::Reign, silence::Silence};
 use crate::{
     config::MonitorSettings,
     topology::{Health, HostAddr, HostView, Lsn, Role, Term},
@@ -24,8 +24,12 @@ pub(super) struct Record {
     /// System identifier (0 if the host does not tell) and start time of the server behind the
     /// address.
     pub(super) incarnation: Option<(u64, i64)>,
-    /// The term of a claim that came with a stamp instead of a timeline.
-    stamped: Option<Term>,
+    /// What a claim that came with a stamp instead of a timeline began with.
+    pub(super) reign: Option<Reign>,
+    /// What the provider calls it.
+    pub(super) instance: Option<String>,
+    /// Whom its last answer named as the writer.
+    pub(super) names: Option<String>,
     /// Up to where a standby has received the log.
     pub(super) received: Option<Lsn>,
     /// How old its data is by the provider's word.
@@ -48,7 +52,9 @@ impl Record {
             system_identifier: None,
             claimed: None,
             incarnation: None,
-            stamped: None,
+            reign: None,
+            instance: None,
+            names: None,
             received: None,
             told_staleness: None,
             gauged: false,
@@ -80,15 +86,15 @@ impl Record {
         self.view.role = role;
         self.view.health = Health::Up;
         self.view.foreign = None;
-        self.stamped = match role {
-            Role::Primary => self
-                .stamped
-                .or_else(|| answer.stamp.map(Term::from_counter)),
+        self.instance.clone_from(&answer.instance);
+        self.names.clone_from(&answer.writer);
+        self.reign = match role {
+            Role::Primary => Reign::after(self.reign, answer.stamp, self.incarnation),
             _ => None,
         };
         self.view.term = answer
             .term
-            .or(self.stamped)
+            .or(self.reign.map(|reign| reign.term))
             .filter(|_| role == Role::Primary);
         self.received = answer.received.filter(|_| role == Role::Standby);
         self.told_staleness = answer.staleness;

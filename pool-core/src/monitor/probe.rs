@@ -217,6 +217,8 @@ fn aurora(row: &Row) -> Result<Answer, Failure> {
             .get::<_, Option<i64>>("stamp")
             .and_then(|stamp| u64::try_from(stamp).ok())
             .filter(|_| writes),
+        instance: Some(instance.to_owned()),
+        writer: Some(writer.to_owned()),
         staleness: lag_ms
             .filter(|_| !writes)
             .and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()),
