@@ -189,10 +189,10 @@ impl Shared {
     }
 
     /// Takes the trigger if the message matches.
-    pub(crate) fn triggered(&self, message: &[u8]) -> Option<Moment> {
+    pub(crate) fn triggered(&self, message: &[u8]) -> Option<Trigger> {
         let mut trigger = self.lock_trigger();
         if trigger.as_ref()?.matches(message) {
-            return trigger.take().map(|trigger| trigger.moment());
+            return trigger.take();
         }
         None
     }

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     Shared,
-    trigger::{Messages, Moment, shutdown},
+    trigger::{Messages, Moment, garble, shutdown},
 };
 
 #[derive(Clone, Copy)]
@@ -45,6 +45,12 @@ pub(super) async fn both(client: TcpStream, server: TcpStream, shared: &Arc<Shar
             drop((from_client, to_client));
             std::future::pending::<()>().await;
         }
+        // Closed at once, it would take from the server what that has not read yet.
+        Some(Moment::AfterAnswers(_)) => {
+            drop((from_client, to_client));
+            let mut rest = vec![0; 4096];
+            while matches!(from_server.read(&mut rest).await, Ok(1..)) {}
+        }
         // Whoever waits for an answer waits for ever.
         Some(Moment::SilentBefore | Moment::SilentAfter) => std::future::pending().await,
         _ => {}
@@ -63,6 +69,7 @@ async fn one(
     let reading = async move {
         let mut messages = Messages::default();
         let mut answers = Messages::of_session();
+        let mut passed = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = match from.read(&mut buffer).await {
@@ -79,16 +86,24 @@ async fn one(
                     }
                     messages.push(&bytes);
                     while let Some(message) = messages.next() {
-                        let Some(moment) = shared.triggered(&message) else {
+                        let Some(trigger) = shared.triggered(&message) else {
                             continue;
                         };
+                        let moment = trigger.moment();
+                        if moment == Moment::Garbled {
+                            garble(&mut bytes, trigger.text());
+                            continue;
+                        }
                         *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(moment);
                         match moment {
                             Moment::BeforeForward | Moment::Stranded | Moment::SilentBefore => {
                                 return;
                             }
                             Moment::AfterForward | Moment::SilentAfter => last = true,
-                            Moment::BeforeAnswer | Moment::ShutdownInAnswer => {}
+                            Moment::BeforeAnswer
+                            | Moment::ShutdownInAnswer
+                            | Moment::AfterAnswers(_)
+                            | Moment::Garbled => {}
                         }
                     }
                     shared.mode.borrow().to_server
@@ -96,7 +111,11 @@ async fn one(
                 Way::ToClient => {
                     let end = *end.lock().unwrap_or_else(PoisonError::into_inner);
                     match end {
-                        Some(Moment::BeforeAnswer) => return,
+                        Some(Moment::BeforeAnswer | Moment::AfterAnswers(0)) => return,
+                        Some(Moment::AfterAnswers(count)) => {
+                            answers.push(&bytes);
+                            (bytes, last) = so_many(&mut answers, &mut passed, count);
+                        }
                         Some(Moment::ShutdownInAnswer) => {
                             answers.push(&bytes);
                             (bytes, last) = up_to_the_end(&mut answers);
@@ -127,6 +146,19 @@ async fn one(
     };
     // The reader ends first when a side closes; what is queued still leaves.
     tokio::join!(reading, writing);
+}
+
+/// The answers so far, up to the end of the last one that may pass; whether that has come.
+fn so_many(answers: &mut Messages, passed: &mut usize, count: usize) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    while let Some(message) = answers.next() {
+        bytes.extend_from_slice(&message);
+        *passed += usize::from(message.first() == Some(&b'Z'));
+        if *passed == count {
+            return (bytes, true);
+        }
+    }
+    (bytes, false)
 }
 
 /// The answer so far, with a shutdown in place of its end; whether that has come.

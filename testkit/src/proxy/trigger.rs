@@ -22,6 +22,13 @@ pub enum Moment {
     /// be (ReadyForQuery) the server says that it shuts down (FATAL, 57P01), and the connection
     /// ends. So a `COMMIT` has its tag, and an error behind it. Nothing else may be under way.
     ShutdownInAnswer,
+    /// Of the server's answers so many reach the client whole (each up to its ReadyForQuery, that
+    /// to this message's own burst first), and then the client's connection ends. The server's
+    /// stays open until the server ends it. Nothing else may be under way.
+    AfterAnswers(usize),
+    /// The message reaches the server with the first letter of the text changed, so that it is
+    /// refused; the connection lives on.
+    Garbled,
     /// The message never reaches the server, and the client's connection ends. The server's stays
     /// open, as after a partition that the server has not noticed.
     Stranded,
@@ -61,6 +68,10 @@ impl Trigger {
         self.moment
     }
 
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether a whole frontend message matches: Query or Parse
     /// ([PostgreSQL documentation, section 55.7](https://www.postgresql.org/docs/current/protocol-message-formats.html)).
     pub(super) fn matches(&self, message: &[u8]) -> bool {
@@ -68,6 +79,16 @@ impl Trigger {
         matches!(message.first(), Some(b'Q' | b'P'))
             && !text.is_empty()
             && message.windows(text.len()).any(|window| window == text)
+    }
+}
+
+/// Changes the first letter of the text where it first stands.
+pub(super) fn garble(bytes: &mut [u8], text: &str) {
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text.as_bytes());
+    if let Some(letter) = at.and_then(|at| bytes.get_mut(at)) {
+        *letter = b'?';
     }
 }
 
