@@ -134,7 +134,7 @@ impl<R: Resolve> TxAttempt<'_, R> {
             }
         };
         let leaves_token = self.cluster().config().tx().token_table.is_some();
-        self.set_evidence(evidence, leaves_token);
+        self.set_evidence(evidence, leaves_token.then(Uuid::new_v4));
         Ok(())
     }
 

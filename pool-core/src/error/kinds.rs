@@ -3,13 +3,13 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use super::{
-    Disposition, DriverError, HookFailed, Overloaded, Paused, QueueFull, SessionMoved,
+    Disposition, DriverError, HookFailed, NoHost, Overloaded, Paused, QueueFull, SessionMoved,
     TokenRefused, TxPhase, adapter_error, in_words, is_connection_loss,
 };
 use crate::{
     config::ConfigError,
     outcome::{Doubt, Evidence},
-    topology::{HostAddr, Target},
+    topology::HostAddr,
 };
 
 /// Any error that can cross threads.
@@ -82,6 +82,26 @@ pub enum Error {
     NotReplicated {
         /// The host that has it.
         host: HostAddr,
+    },
+    /// A transaction of [one statement](crate::Pool::execute_tx) was committed, and the answer to
+    /// its statement was lost with the connection. It must not be repeated.
+    #[non_exhaustive]
+    AnswerLost {
+        /// The host that COMMIT was sent to.
+        host: HostAddr,
+    },
+    /// The server refused BEGIN, when the first statement was on its way behind it already: that
+    /// ran outside of any transaction, and stands if it did not fail. It must not be repeated
+    /// unseen.
+    ///
+    /// A server refuses a bare BEGIN hardly ever: for a cancel request of an earlier statement that
+    /// comes late, a `statement_timeout` of a few milliseconds, or want of memory.
+    #[non_exhaustive]
+    BeginRefused {
+        /// The host.
+        host: HostAddr,
+        /// Why.
+        source: tokio_postgres::Error,
     },
     /// The closure changed the transaction's isolation level behind the back of `run_tx`. Nothing
     /// was committed.
@@ -172,6 +192,8 @@ impl Error {
             | Self::Closed
             | Self::Unknown(_)
             | Self::NotReplicated { .. }
+            | Self::AnswerLost { .. }
+            | Self::BeginRefused { .. }
             | Self::IsolationChanged { .. }
             | Self::RolledBack
             | Self::EndedByClosure
@@ -260,6 +282,16 @@ impl fmt::Display for Error {
                 "committed on {host}, but its wait for synchronous standbys was broken off, so a \
                  failover may lose it; do not repeat it, look whether the standbys have it"
             ),
+            Self::AnswerLost { host } => write!(
+                f,
+                "committed on {host}, but the answer to the statement was lost with the \
+                 connection; do not repeat it, look for what it wrote"
+            ),
+            Self::BeginRefused { host, source } => write!(
+                f,
+                "{host} refused BEGIN ({source}), so the statement behind it ran by itself and \
+                 stands unless it failed; look before you repeat it"
+            ),
             Self::IsolationChanged { asked, found } => write!(
                 f,
                 "the closure changed the isolation level from {asked} to {found}, nothing was \
@@ -319,7 +351,7 @@ impl StdError for Error {
             Self::NoHost(error) => error.source(),
             Self::QueueFull(_) | Self::Overloaded(_) | Self::Paused(_) => None,
             Self::Connect(error) => error.source(),
-            Self::Postgres(error) => Some(error),
+            Self::Postgres(error) | Self::BeginRefused { source: error, .. } => Some(error),
             Self::Unknown(in_doubt) => in_doubt.source(),
             Self::CommitLost { source, .. } => source.as_ref().map(|error| error.as_ref() as _),
             Self::TxDeadline { source, .. } => source
@@ -333,6 +365,7 @@ impl StdError for Error {
             | Self::Invalidated { .. }
             | Self::SessionMoved(_)
             | Self::NotReplicated { .. }
+            | Self::AnswerLost { .. }
             | Self::IsolationChanged { .. }
             | Self::RolledBack
             | Self::EndedByClosure
@@ -350,49 +383,6 @@ impl From<tokio_postgres::Error> for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
-    }
-}
-
-/// No host was usable for a checkout until its deadline: what was seen on each.
-///
-/// ```no_run
-/// # async fn f(pool: leadpool::Pool) {
-/// use leadpool::Error;
-///
-/// if let Err(Error::NoHost(error)) = pool.get().await {
-///     for line in &error.seen {
-///         eprintln!("{line}");
-///     }
-/// }
-/// # }
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct NoHost {
-    /// What the checkout asked for.
-    pub target: Target,
-    /// How long it waited.
-    pub waited: Duration,
-    /// One line a host: what was last seen there; and one for the last attempt to connect.
-    pub seen: Vec<String>,
-    pub(crate) source: Option<BoxError>,
-}
-
-impl fmt::Display for NoHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no host was usable as {} within {:.1?}; seen: {}",
-            self.target,
-            self.waited,
-            self.seen.join("; ")
-        )
-    }
-}
-
-impl StdError for NoHost {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|error| error.as_ref() as _)
     }
 }
 

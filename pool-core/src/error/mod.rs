@@ -18,7 +18,7 @@ pub(crate) use kinds::driver_error;
 pub(crate) use words::{in_words, tls_error};
 
 pub use crate::tls::TlsError;
-pub use kinds::{BoxError, ConnectError, Error, InDoubt, NoHost};
+pub use kinds::{BoxError, ConnectError, Error, InDoubt};
 pub use refused::TokenRefused;
 pub use session::{HookFailed, SessionMoved};
-pub use waits::{Overloaded, Paused, QueueFull};
+pub use waits::{NoHost, Overloaded, Paused, QueueFull};

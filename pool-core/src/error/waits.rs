@@ -1,8 +1,52 @@
-//! What ends the wait of a checkout, but for the hosts.
+//! What ends the wait of a checkout.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
+use super::BoxError;
 use crate::topology::{HostAddr, Target};
+
+/// No host was usable for a checkout until its deadline: what was seen on each.
+///
+/// ```no_run
+/// # async fn f(pool: leadpool::Pool) {
+/// use leadpool::Error;
+///
+/// if let Err(Error::NoHost(error)) = pool.get().await {
+///     for line in &error.seen {
+///         eprintln!("{line}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NoHost {
+    /// What the checkout asked for.
+    pub target: Target,
+    /// How long it waited.
+    pub waited: Duration,
+    /// One line a host: what was last seen there; and one for the last attempt to connect.
+    pub seen: Vec<String>,
+    pub(crate) source: Option<BoxError>,
+}
+
+impl fmt::Display for NoHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no host was usable as {} within {:.1?}; seen: {}",
+            self.target,
+            self.waited,
+            self.seen.join("; ")
+        )
+    }
+}
+
+impl StdError for NoHost {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|error| error.as_ref() as _)
+    }
+}
 
 /// All connections of a host were in use until the checkout's deadline.
 ///

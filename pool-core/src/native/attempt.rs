@@ -4,7 +4,11 @@ use std::{pin::Pin, sync::Arc};
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio_postgres::{SimpleQueryStream, Statement, error::SqlState};
+use tokio_postgres::{
+    SimpleQueryMessage, SimpleQueryStream, Statement,
+    error::{Severity, SqlState},
+};
+use uuid::Uuid;
 
 use super::{
     Native,
@@ -16,7 +20,7 @@ use super::{
 use crate::{
     consistency::ConsistencyToken,
     error::{Error, driver_error, is_connection_loss},
-    pool::SubPools,
+    pool::{Generation, SubPools},
     tx::{Failure, Options, Try, TxAttempt},
 };
 
@@ -84,8 +88,8 @@ where
 {
     let (client, mut attempt) = TxAttempt::begin(pools, pools, options, this).await?;
     let lease = Lease::new(client);
-    let mut begun = match send(lease.client(), &options.begin_sql()) {
-        Ok(begun) => Box::pin(begun),
+    let mut begun = match Begun::send(lease.client(), options) {
+        Ok(begun) => begun,
         Err(error) => return Err(attempt.failure(error.into())),
     };
     let mut capture = capture(&attempt, &lease, sessions);
@@ -104,11 +108,12 @@ where
     let failed = match (outcome, captured) {
         (Ok(value), Ok(captured)) => {
             // Its answer came before those of the closure's statements.
-            match attempt.watch(answered(&mut begun)).await? {
+            match attempt.watch(begun.answered()).await? {
                 Ok(()) => {
                     let Captured { evidence, insert } = captured;
                     if is_captured {
-                        attempt.set_evidence(evidence, insert.is_some());
+                        let token = insert.as_ref().map(|_| Uuid::new_v4());
+                        attempt.set_evidence(evidence, token);
                     }
                     let ready = Ready {
                         attempt,
@@ -117,12 +122,12 @@ where
                     };
                     return Ok((value, ready));
                 }
-                Err(begin) => begin.into(),
+                Err(begin) => begun.refused(begin, attempt.generation()),
             }
         }
         // Or it may be BEGIN.
-        (_, Err(error)) | (Err(error), Ok(_)) => match answered(&mut begun).now_or_never() {
-            Some(Err(begin)) => begin.into(),
+        (_, Err(error)) | (Err(error), Ok(_)) => match begun.answered().now_or_never() {
+            Some(Err(begin)) => begun.refused(begin, attempt.generation()),
             _ => error,
         },
     };
@@ -174,10 +179,46 @@ pub(super) fn send(
         .unwrap_or_else(|| Err(tokio_postgres::Error::__private_api_timeout()))
 }
 
-/// Waits for the last answer to a simple query.
-async fn answered(answers: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), tokio_postgres::Error> {
-    while let Some(answer) = answers.next().await {
-        answer?;
+/// BEGIN, with what goes with it in the same message.
+pub(super) struct Begun {
+    answers: Pin<Box<SimpleQueryStream>>,
+    /// BEGIN itself has been done.
+    is_open: bool,
+}
+
+impl Begun {
+    /// Sends it at once.
+    pub(super) fn send(
+        client: &ClientWrapper,
+        options: &Options,
+    ) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            answers: Box::pin(send(client, &options.begin_sql())?),
+            is_open: false,
+        })
     }
-    Ok(())
+
+    /// Waits for the last answer to it.
+    pub(super) async fn answered(&mut self) -> Result<(), tokio_postgres::Error> {
+        while let Some(answer) = self.answers.next().await {
+            self.is_open |= matches!(answer?, SimpleQueryMessage::CommandComplete(_));
+        }
+        Ok(())
+    }
+
+    /// What it means that it was answered with this. If a server that goes on has refused BEGIN
+    /// itself, what was sent behind it ran all the same.
+    pub(super) fn refused(&self, error: tokio_postgres::Error, host: &Generation) -> Error {
+        let goes_on = error
+            .as_db_error()
+            .is_some_and(|error| matches!(error.parsed_severity(), Some(Severity::Error)));
+        if goes_on && !self.is_open {
+            let host = host.host().clone();
+            return Error::BeginRefused {
+                host,
+                source: error,
+            };
+        }
+        error.into()
+    }
 }

@@ -30,7 +30,7 @@ use crate::{
 ///
 /// Every answer is in the server's own form, which is cheaper for it than text or arithmetic; and
 /// asking for the id twice is cheaper than a function in `FROM`, which is run through a tuple store.
-const EVIDENCE: &str = "\
+pub(super) const EVIDENCE: &str = "\
 SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text AS transaction, \
        CASE WHEN pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL \
             THEN pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text) END AS marker, \
@@ -220,7 +220,7 @@ async fn ask(lease: &Lease, is_new: bool, insert: Option<String>) -> Answered {
     })
 }
 
-fn evidence(host: &HostAddr, session: &Session, row: &Row) -> Option<Evidence> {
+pub(super) fn evidence(host: &HostAddr, session: &Session, row: &Row) -> Option<Evidence> {
     let lsn = |column| Some(Lsn::new(row.get::<_, Option<PgLsn>>(column)?.into()));
     Some(Evidence {
         host: host.clone(),

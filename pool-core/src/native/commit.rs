@@ -68,7 +68,7 @@ async fn send_and_resolve(ready: Ready<'_>, behind: Option<&mut Behind>) -> Resu
 
 /// What was asked behind COMMIT, once that is done.
 #[derive(Default)]
-struct Behind {
+pub(super) struct Behind {
     asked: Option<(Arc<Lease>, Pin<Box<SimpleQueryStream>>)>,
 }
 
@@ -98,7 +98,7 @@ fn read(file: &str, position: &str) -> Option<(u32, Lsn)> {
 
 /// Sends the token, COMMIT and the question behind it in one go, and reads the answers to the
 /// first two.
-async fn send_commit(
+pub(super) async fn send_commit(
     lease: Arc<Lease>,
     token: Option<(Statement, Uuid)>,
     commit: &str,

@@ -20,6 +20,7 @@ mod refusal;
 pub(crate) mod resolve;
 mod run_tx;
 mod session;
+mod single_shot;
 
 pub use checkout_options::CheckoutOptions;
 pub(crate) use driver::Native;

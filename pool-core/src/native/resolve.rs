@@ -47,6 +47,16 @@ SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
 WHERE pid OPERATOR(pg_catalog.=) $1 AND backend_xid OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.xid \
       AND (wait_event IS NULL OR wait_event OPERATOR(pg_catalog.<>) 'SyncRep')";
 
+/// The backend that a transaction was sent to, by its number and, since numbers are given out
+/// again, by its age: it was there when the transaction began. An ordinary user sees the backends
+/// of its own role.
+const BACKEND: &str = "\
+FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) $1 \
+      AND backend_start OPERATOR(pg_catalog.<=) pg_catalog.to_timestamp($2)";
+/// Not while it waits for a synchronous standby, as above.
+const TERMINATE_BACKEND: &str = "\
+AND (wait_event IS NULL OR wait_event OPERATOR(pg_catalog.<>) 'SyncRep')";
+
 /// Whether a transaction has ended, or is one whose client has fallen silent long ago. An ordinary
 /// user sees the backends of its own role.
 const SETTLED: &str = "\
@@ -59,6 +69,9 @@ SELECT COALESCE(pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8) 
 
 /// A commit that returns only when every earlier one has reached the synchronous standbys.
 const BARRIER: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'leadpool'::pg_catalog.text, ''::pg_catalog.text)";
+
+/// In place of a transaction's id that was never told.
+const UNTOLD: u64 = 0;
 
 /// What one host knows.
 enum Finding {
@@ -275,7 +288,7 @@ impl Question<'_> {
             judge(self.evidence, &testimony, &history, self.proof)
         };
         if let Verdict::Unknown(doubt) = verdict {
-            return self.by_token(doubt, now).await;
+            return self.by_token(doubt, now, &testimony).await;
         }
         match verdict {
             Verdict::Committed => self.committed(&testimony).await,
@@ -319,6 +332,9 @@ impl Question<'_> {
     }
 
     async fn status(&self) -> Result<Status, tokio_postgres::Error> {
+        if self.evidence.transaction == UNTOLD {
+            return Ok(Status::Forgotten);
+        }
         let transaction = self.evidence.transaction.to_string();
         match self.client.query_one(STATUS, &[&transaction]).await {
             Ok(row) => Ok(match row.get::<_, Option<&str>>(0) {
@@ -393,7 +409,12 @@ impl Question<'_> {
     }
 
     /// The second method, where the log proves nothing.
-    async fn by_token(&self, doubt: Doubt, now: i64) -> Result<Finding, tokio_postgres::Error> {
+    async fn by_token(
+        &self,
+        doubt: Doubt,
+        now: i64,
+        testimony: &Testimony,
+    ) -> Result<Finding, tokio_postgres::Error> {
         let tx = self.pools.cluster().config().tx();
         let is_askable = matches!(
             doubt,
@@ -403,9 +424,18 @@ impl Question<'_> {
         else {
             return Ok(Finding::Unprovable(doubt));
         };
+        let is_untold = self.evidence.transaction == UNTOLD;
+        let same_life = testimony.incarnation == self.evidence.incarnation;
+        // Without an id nobody can say whether it still runs; but its backend can.
+        if is_untold && same_life && self.has_backend().await? {
+            return Ok(Finding::NotYet(Doubt::StillRunning));
+        }
         let (find, token) = (table.find(), token.to_string());
         let is_there: bool = self.client.query_one(&find, &[&token]).await?.get(0);
         let age = Duration::from_micros(now.abs_diff(self.evidence.began_at));
+        if is_there && is_untold {
+            return self.committed(testimony).await;
+        }
         Ok(if is_there {
             Finding::Proved(Outcome::Committed)
         } else if doubt == Doubt::SplitBrain || age > tx.token_retention {
@@ -414,6 +444,20 @@ impl Question<'_> {
         } else {
             Finding::Proved(Outcome::NotCommitted)
         })
+    }
+
+    /// Whether the backend lives that the transaction was sent to; ends it if it is time.
+    async fn has_backend(&self) -> Result<bool, tokio_postgres::Error> {
+        let began_at = Duration::from_micros(self.evidence.began_at.unsigned_abs()).as_secs_f64();
+        let values: [&(dyn ToSql + Sync); 2] = [&self.evidence.backend, &began_at];
+        if self.may_terminate {
+            let sql = format!(
+                "SELECT pg_catalog.pg_terminate_backend(pid) {BACKEND} {TERMINATE_BACKEND}"
+            );
+            self.client.query(&sql, &values).await?;
+        }
+        let sql = format!("SELECT EXISTS (SELECT {BACKEND})");
+        Ok(self.client.query_one(&sql, &values).await?.get(0))
     }
 
     async fn terminate(&self) -> Result<(), tokio_postgres::Error> {

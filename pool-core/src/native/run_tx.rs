@@ -29,8 +29,8 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a transaction does nothing until `run` is awaited"]
 pub struct TxBuilder<'a> {
-    pool: &'a Pool,
-    options: Options,
+    pub(super) pool: &'a Pool,
+    pub(super) options: Options,
 }
 
 impl<'a> TxBuilder<'a> {

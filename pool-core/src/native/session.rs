@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use deadpool_postgres::{Client, StatementCache};
@@ -19,6 +19,7 @@ SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) AS fil
        pg_catalog.pg_last_wal_receive_lsn() AS received, \
        pg_catalog.pg_postmaster_start_time() AS started_at, \
        pg_catalog.pg_backend_pid() AS backend, \
+       pg_catalog.clock_timestamp() AS told_at, \
        pg_catalog.current_setting('default_transaction_isolation') AS default_isolation";
 
 /// What is known of one connection.
@@ -28,6 +29,8 @@ pub(super) struct Session {
     pub(super) backend: i32,
     /// `default_transaction_isolation`.
     pub(super) default_isolation: String,
+    /// When it said so, by the server's clock, in microseconds since 1970, and by ours.
+    told_at: (i64, Instant),
 }
 
 impl Session {
@@ -44,7 +47,15 @@ impl Session {
             },
             backend: row.get("backend"),
             default_isolation: row.get("default_isolation"),
+            told_at: (microseconds(row.get("told_at")), Instant::now()),
         })
+    }
+
+    /// What the server's clock shows now, as far as ours tells; in microseconds since 1970.
+    pub(super) fn server_time(&self) -> i64 {
+        let (told, at) = self.told_at;
+        let since = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        told.saturating_add(since)
     }
 
     /// Whether statements of a transaction see what was committed since it began, unless it asks

@@ -294,8 +294,9 @@ impl TransactionMeters {
 /// What became of a transaction that did not commit, or not as it should.
 pub(super) fn transaction_outcome(error: &Error) -> &'static str {
     match error {
-        Error::Unknown(_) => "unknown",
+        Error::Unknown(_) | Error::BeginRefused { .. } => "unknown",
         Error::NotReplicated { .. } => "not_replicated",
+        Error::AnswerLost { .. } => "committed",
         Error::Postgres(_)
         | Error::Driver(_)
         | Error::User(_)

@@ -263,6 +263,8 @@ pub(crate) fn error_type(error: &Error) -> &'static str {
         Error::Unknown(_) => "unknown",
         Error::CommitLost { .. } => "commit_lost",
         Error::NotReplicated { .. } => "not_replicated",
+        Error::AnswerLost { .. } => "answer_lost",
+        Error::BeginRefused { .. } => "begin_refused",
         Error::IsolationChanged { .. } => "isolation_changed",
         Error::RolledBack => "rolled_back",
         Error::EndedByClosure => "ended_by_closure",

@@ -54,7 +54,8 @@ pub struct Evidence {
     pub system_identifier: Option<u64>,
     /// The life of the server in which the transaction ran.
     pub incarnation: Incarnation,
-    /// The transaction's id (`xid8`).
+    /// The transaction's id (`xid8`). 0 of a transaction that was sent in one go and lost before
+    /// its id was told: then the token alone can prove it, and the positions are 0 too.
     pub transaction: u64,
     /// The end of a record that the transaction wrote before COMMIT was sent.
     pub marker: Lsn,
@@ -62,7 +63,8 @@ pub struct Evidence {
     pub flushed: Lsn,
     /// The process that ran the transaction.
     pub backend: i32,
-    /// When the transaction began, by the server's clock, in microseconds since 1970.
+    /// When the transaction began, or was about to, by the server's clock, in microseconds since
+    /// 1970.
     pub began_at: i64,
     /// The row that it left in the table of tokens.
     pub token: Option<Uuid>,

@@ -129,6 +129,9 @@ pub enum Verdict {
 pub enum Doubt {
     /// Evidence is switched off.
     NoEvidence,
+    /// The connection was lost before the server had told the transaction's id: it went out
+    /// together with COMMIT, without a token.
+    Untold,
     /// The host asked belongs to another cluster.
     OtherCluster,
     /// Two servers have taken the same timeline.
@@ -156,6 +159,10 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoEvidence => "evidence is switched off",
+            Self::Untold => {
+                "the connection was lost before the transaction's id was told; a table of tokens \
+                 would tell"
+            }
             Self::OtherCluster => "the evidence is of another cluster",
             Self::SplitBrain => "two servers have taken the same timeline",
             Self::Forgotten => "the server no longer knows the transaction's status",

@@ -154,8 +154,8 @@ impl<'a, R: Resolve> TxAttempt<'a, R> {
     }
 
     /// Takes in what was found of the transaction (`None`: it wrote nothing), with what the history
-    /// of the cluster has to do with it; `leaves_token` if it is going to leave a token.
-    pub(crate) fn set_evidence(&mut self, evidence: Option<Evidence>, leaves_token: bool) {
+    /// of the cluster has to do with it, and the token that it leaves.
+    pub(crate) fn set_evidence(&mut self, evidence: Option<Evidence>, token: Option<Uuid>) {
         let evidence = evidence.map(|mut evidence| {
             let mut history = self.resolver.cluster().history();
             evidence.system_identifier = history.system_identifier(&evidence.host);
@@ -164,7 +164,7 @@ impl<'a, R: Resolve> TxAttempt<'a, R> {
                 &evidence.incarnation,
                 evidence.flushed,
             );
-            evidence.token = leaves_token.then(Uuid::new_v4);
+            evidence.token = token;
             evidence
         });
         self.evidence = Some(evidence);
@@ -208,7 +208,7 @@ impl<'a, R: Resolve> TxAttempt<'a, R> {
         self.with_disposition(error, disposition)
     }
 
-    pub(super) fn with_disposition(&self, error: Error, disposition: Disposition) -> Failure {
+    pub(crate) fn with_disposition(&self, error: Error, disposition: Disposition) -> Failure {
         Failure {
             error,
             disposition,

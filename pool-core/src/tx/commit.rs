@@ -5,7 +5,9 @@ use std::{pin::pin, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Failure, Resolve, Resolved, TxAttempt, Unresolved, resolve::silence, token::Whereabouts,
+    Failure, Resolve, Resolved, TxAttempt, Unresolved,
+    resolve::{silence, while_there_is_time},
+    token::Whereabouts,
 };
 use crate::{
     error::{BoxError, Disposition, Error, InDoubt, TxPhase},
@@ -115,6 +117,41 @@ impl<R: Resolve> TxAttempt<'_, R> {
             host: self.generation.host().clone(),
             source,
         })
+    }
+
+    /// Ends when just enough time is left to find out what became of a transaction that was sent
+    /// together with its COMMIT.
+    pub(crate) async fn while_there_is_time(&self) {
+        while_there_is_time(self.deadline).await;
+    }
+
+    /// All of it was sent together with COMMIT, and lost before it was known what it wrote:
+    /// `evidence` has a token, if it left one, and no id.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the attempt ends with: not committed, or unknown, for this `doubt` if there
+    /// is no evidence.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`commit`](Self::commit).
+    pub(crate) async fn lost_untold(
+        &self,
+        evidence: Option<Evidence>,
+        doubt: Doubt,
+        source: Option<BoxError>,
+    ) -> Result<(), Failure> {
+        self.generation.report(Report::ConnectionLost);
+        match evidence {
+            Some(evidence) => self.resolve(evidence, source).await,
+            None if self.is_read_only() => Err(self.commit_lost(source)),
+            None => {
+                let meters = self.cluster().meters();
+                meters.commit_in_doubt(&Err(doubt), Duration::ZERO);
+                Err(self.in_doubt(None, doubt, source))
+            }
+        }
     }
 
     /// Sends COMMIT, and waits for its answer; not for ever, if the silence is the connection's.

@@ -49,6 +49,12 @@ pub struct Unresolved {
     pub source: Option<Error>,
 }
 
+/// Ends when just enough time is left to find out what became of a COMMIT.
+pub(super) async fn while_there_is_time(deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    sleep_until(deadline - RESERVE.min(left / 4)).await;
+}
+
 /// Ends when there is no more sense in waiting for the answer to COMMIT: another connection shows
 /// that the transaction has ended, or that COMMIT has not arrived for long; or just enough time is
 /// left to find out what became of it.
@@ -58,8 +64,6 @@ pub(super) async fn silence(
     evidence: &Evidence,
     deadline: Instant,
 ) {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let enough = sleep_until(deadline - RESERVE.min(left / 4));
     let looking = async {
         let mut pause = FIRST_LOOK;
         loop {
@@ -71,7 +75,7 @@ pub(super) async fn silence(
         }
     };
     tokio::select! {
-        () = enough => {}
+        () = while_there_is_time(deadline) => {}
         () = looking => {}
     }
 }

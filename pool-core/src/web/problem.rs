@@ -138,10 +138,11 @@ impl Problem {
                 Self::try_again()
             }
             Error::TxDeadline { .. } => Self::deadline(),
-            Error::Unknown(_) => Self::outcome_unknown(),
+            Error::Unknown(_) | Error::BeginRefused { .. } => Self::outcome_unknown(),
             Error::NotReplicated { .. } => Self::not_replicated(),
             Error::Config(_)
             | Error::Connect(_)
+            | Error::AnswerLost { .. }
             | Error::IsolationChanged { .. }
             | Error::TokenRefused(_)
             | Error::RolledBack

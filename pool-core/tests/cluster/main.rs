@@ -26,6 +26,7 @@ mod pauses;
 mod production;
 mod readers;
 mod recycling;
+mod single_shot;
 mod statement_timeout;
 mod support;
 mod targets;

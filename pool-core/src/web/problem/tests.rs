@@ -131,6 +131,7 @@ fn every_error_has_its_answer() {
             "not_replicated",
             None,
         ),
+        (Error::AnswerLost { host: host() }, 500, "internal", None),
         (Error::RolledBack, 500, "internal", None),
         (Error::EndedByClosure, 500, "internal", None),
         (Error::Escaped, 500, "internal", None),
