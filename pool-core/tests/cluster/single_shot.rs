@@ -373,8 +373,8 @@ async fn lost_on_its_way_it_is_repeated_only_if_that_is_proved() {
     }
 }
 
-/// The statement still runs when its client is gone, and COMMIT stands behind it: before anything
-/// is concluded its backend is ended.
+/// The statement still runs when its client is gone, which the server has not noticed, and COMMIT
+/// stands behind it: before anything is concluded its backend is ended.
 #[tokio::test]
 async fn what_still_runs_is_ended_before_it_is_repeated() {
     let servers = Servers::builder().proxies(true).start().await.unwrap();
@@ -399,7 +399,7 @@ async fn what_still_runs_is_ended_before_it_is_repeated() {
         .batch_execute("ALTER SEQUENCE tries RESTART")
         .await
         .unwrap();
-    proxy.cut_at(Trigger::new(COMMIT, Moment::AfterForward));
+    proxy.cut_at(Trigger::new(COMMIT, Moment::AfterAnswers(1)));
     assert_eq!(pool.execute_tx(sql, &[&77_i64]).await.unwrap(), 1);
     // Longer than it would have slept.
     tokio::time::sleep(Duration::from_secs(5)).await;
