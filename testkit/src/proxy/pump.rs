@@ -1,10 +1,14 @@
 //! Moving bytes both ways.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
+use async_io::Timer;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -12,7 +16,6 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::mpsc,
-    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -134,7 +137,10 @@ async fn one(
     let writing = async {
         let mut mode = shared.mode.subscribe();
         while let Some((due, bytes)) = queued.recv().await {
-            sleep_until(due).await;
+            // Tokio's timers are of whole milliseconds, and round up.
+            if Instant::now() < due {
+                Timer::at(due).await;
+            }
             // A black hole keeps what it gets until the network heals.
             if mode.wait_for(|mode| !mode.silent).await.is_err() {
                 return;
