@@ -77,7 +77,9 @@ impl Transactions {
                 deadline,
                 span: span.clone(),
             };
-            attempt(this).instrument(span)
+            // Kilobytes with some drivers: every layer between here and the caller's task would
+            // move it once.
+            Box::pin(attempt(this)).instrument(span)
         })
         .instrument(transacting.span())
         .await;
