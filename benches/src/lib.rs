@@ -1,5 +1,10 @@
-//! What is measured: leadpool and the bare pool that it stands on, both on the same server.
+//! What is measured: leadpool and other pools, all on the same server.
 
+mod ground;
+mod record;
+mod rivals;
+mod schedule;
+mod tap;
 mod turns;
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
@@ -7,7 +12,31 @@ use leadpool_testkit::Cluster as Servers;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tokio_postgres::NoTls;
 
-pub use self::turns::{TimedTurn, Turn, in_timed_turns, in_turns, is_bench};
+pub use self::{
+    ground::{Ground, open_all},
+    record::{Line, Record, is_recorded},
+    rivals::{Contention, Doing, Error, Hold, Kind, Rival},
+    schedule::{Slot, each, is_quick, lasts, rounds, slots},
+    tap::{Counted, Counts, Tap},
+    turns::{TimedTurn, Turn, in_timed_turns, in_turns, is_bench},
+};
+
+/// Runs a bench to its end, in a task: there a service's handlers run too.
+///
+/// # Errors
+///
+/// What the bench says.
+pub fn run(bench: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Error> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(bench);
+        match tasks.join_next().await {
+            Some(ended) => ended?,
+            None => Ok(()),
+        }
+    })
+}
 
 /// A running cluster and a pool of each kind on its primary.
 #[derive(Debug)]
