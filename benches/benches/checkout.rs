@@ -1,11 +1,43 @@
-//! Checkout and return of an idle connection, beside a bare `deadpool_postgres::Pool`.
+//! Checkout and return of an idle connection, one after the other.
+//!
+//! Who asks the server at each checkout by default is there a second time without. What a recorder
+//! of metrics costs leadpool, and a reader of its own, stands behind the others.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use leadpool_benches::{Rivals, Turn, in_turns};
-use tokio::{runtime::Runtime, task::JoinSet};
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use leadpool_benches::{
+    Error, Ground, Kind, Record, Rivals, Turn, each, in_turns, is_bench, is_recorded, lasts,
+    open_all, rounds, run, slots,
+};
+use tokio::runtime::Runtime;
+
+const SIZE: usize = 16;
+
+async fn by_turns() -> Result<(), Error> {
+    let kinds: Vec<Kind> = Kind::POOLS.into_iter().chain([Kind::Held]).collect();
+    let ground = Ground::start(0).await?;
+    let rivals = open_all(&kinds, &ground.url()?, SIZE).await?;
+    let mut record = Record::new("checkout");
+    // Short, and the differences are small: three times as many.
+    for slot in slots(rivals.len(), rounds()? * 3) {
+        let rival = &rivals[slot.rival];
+        let took = each(lasts(), |times| rival.checkouts(times)).await?;
+        if slot.counts {
+            let name = kinds[slot.rival].name();
+            record.value(
+                "idle, 1 task",
+                name,
+                ("checkout and return", "ns"),
+                took * 1e9,
+            );
+        }
+    }
+    record.finish()
+}
 
 /// So many checkouts, one after the other.
 macro_rules! checkouts {
@@ -22,8 +54,8 @@ macro_rules! checkouts {
     }};
 }
 
-fn one_by_one(criterion: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
+/// leadpool's own variants.
+fn variants(runtime: &Runtime) {
     let rivals = runtime.block_on(Rivals::start(1)).unwrap();
     // A reader is chosen among the standbys first.
     runtime.block_on(async { drop(rivals.leadpool.reader().await.unwrap()) });
@@ -42,69 +74,48 @@ fn one_by_one(criterion: &mut Criterion) {
             ),
         ],
     ));
+}
+
+fn one_by_one(criterion: &mut Criterion, runtime: &Runtime) {
+    let kinds = [Kind::DeadpoolFast, Kind::Leadpool];
+    let (_ground, rivals) = runtime.block_on(async {
+        let ground = Ground::start(0).await.unwrap();
+        let url = ground.url().unwrap();
+        let rivals = open_all(&kinds, &url, SIZE).await.unwrap();
+        (ground, rivals)
+    });
     let mut group = criterion.benchmark_group("checkout");
-    group.bench_function("deadpool", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(async || drop(rivals.bare.get().await.unwrap()));
-    });
-    group.bench_function("leadpool", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(async || drop(rivals.leadpool.get().await.unwrap()));
-    });
-    group.bench_function("leadpool_recorded", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(async || drop(rivals.recorded.get().await.unwrap()));
-    });
-    group.bench_function("leadpool_reader", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(async || drop(rivals.leadpool.reader().await.unwrap()));
-    });
+    for (kind, rival) in kinds.iter().zip(&rivals) {
+        group.bench_function(kind.name(), |bencher| {
+            bencher.iter_custom(|times| {
+                runtime.block_on(async {
+                    let mut took = Duration::ZERO;
+                    let mut left = times;
+                    while left > 0 {
+                        let now = left.min(1_000_000);
+                        let begun = Instant::now();
+                        rival.checkouts(now as u32).await.unwrap();
+                        took += begun.elapsed();
+                        left -= now;
+                    }
+                    took
+                })
+            });
+        });
+    }
     group.finish();
 }
 
-/// Several tasks at the pool at once, a thousand checkouts each.
-fn contended(criterion: &mut Criterion) {
-    const TASKS: usize = 8;
-    const EACH: usize = 1_000;
-
-    let runtime = Runtime::new().unwrap();
-    let rivals = runtime.block_on(Rivals::start(1)).unwrap();
-    let mut group = criterion.benchmark_group("checkout_8_tasks_1000_each");
-    group.sample_size(30);
-    group.bench_function("deadpool", |bencher| {
-        bencher.to_async(&runtime).iter(async || {
-            let mut tasks = JoinSet::new();
-            for _ in 0..TASKS {
-                let pool = rivals.bare.clone();
-                tasks.spawn(async move {
-                    for _ in 0..EACH {
-                        drop(pool.get().await.unwrap());
-                    }
-                });
-            }
-            tasks.join_all().await
-        });
-    });
-    group.bench_function("leadpool", |bencher| {
-        bencher.to_async(&runtime).iter(async || {
-            let mut tasks = JoinSet::new();
-            for _ in 0..TASKS {
-                let pool = rivals.leadpool.clone();
-                tasks.spawn(async move {
-                    for _ in 0..EACH {
-                        drop(pool.get().await.unwrap());
-                    }
-                });
-            }
-            tasks.join_all().await
-        });
-    });
-    group.finish();
+fn main() -> Result<(), Error> {
+    run(by_turns())?;
+    if !is_recorded() {
+        let runtime = Runtime::new()?;
+        variants(&runtime);
+        if is_bench() {
+            let mut criterion = Criterion::default().configure_from_args();
+            one_by_one(&mut criterion, &runtime);
+            criterion.final_summary();
+        }
+    }
+    Ok(())
 }
-
-criterion_group!(benches, one_by_one, contended);
-criterion_main!(benches);
