@@ -1,5 +1,7 @@
-//! The project's own commands: `cargo xtask demo`, `nemesis`, `requests`, `soak`, `reads`, `install` and `test`.
+//! The project's own commands: `cargo xtask demo`, `nemesis`, `requests`, `soak`, `reads`, `bench`, `install` and `test`.
 
+#[cfg(feature = "exercises")]
+mod bench;
 #[cfg(feature = "exercises")]
 mod demo;
 mod install;
@@ -34,7 +36,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 #[command(name = "cargo xtask", about = "leadpool's own commands")]
 #[cfg_attr(
     not(feature = "exercises"),
-    command(after_help = "Built when they are called: demo, nemesis, requests, soak, reads.")
+    command(
+        after_help = "Built when they are called: demo, nemesis, requests, soak, reads, bench."
+    )
 )]
 struct Args {
     #[command(subcommand)]
@@ -59,6 +63,9 @@ enum Command {
     #[cfg(feature = "exercises")]
     /// Reads what it has just written, from standbys that are behind, and counts what was not there.
     Reads(reads::Args),
+    #[cfg(feature = "exercises")]
+    /// Measures leadpool beside other pools, and writes tables and plots to `benches/results`.
+    Bench(bench::Args),
     /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq,
     /// Chromium.
     Install,
@@ -108,6 +115,8 @@ fn main() -> ExitCode {
         Command::Soak(args) => soak::run(args),
         #[cfg(feature = "exercises")]
         Command::Reads(args) => reads::run(args),
+        #[cfg(feature = "exercises")]
+        Command::Bench(args) => bench::run(args),
         Command::Install => install::run(),
         Command::Test(args) => test::run(&args),
         // Those need all pools: who only tests does not wait until they are built a second time.
