@@ -18,9 +18,11 @@ mod membership;
 mod pace;
 mod record;
 mod reign;
+mod rhythm;
 mod silence;
 
 pub use event::{Event, Invalidation};
 pub use input::{Answer, Failure, Input, Report};
 pub use machine::{Action, Machine};
 pub use pace::Pace;
+pub use rhythm::Rhythm;

@@ -9,7 +9,7 @@ use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 use crate::{
     config::Config,
     connect::Login,
-    failover::{Answer, Failure},
+    failover::{Answer, Failure, Pace},
     session::{NotOpened, Session, failure},
     topology::{HostAddr, Lsn, Term},
 };
@@ -61,10 +61,6 @@ const IDENTITY: &str = "SELECT system_identifier FROM pg_catalog.pg_control_syst
 
 /// What `pg_stat_activity` shows.
 const APPLICATION_NAME: &str = "leadpool monitor";
-
-/// For how long a connection is used for probes.
-const LIFETIME: Duration = Duration::from_secs(30);
-const LIFETIME_WHILE_MISSING: Duration = Duration::from_secs(1);
 
 /// A connection with the probe prepared.
 #[derive(Debug)]
@@ -148,15 +144,9 @@ impl Probe {
         Ok(first(messages))
     }
 
-    /// Whether it is time for a fresh connection: the name may lead to another server by now, and
-    /// an open connection would never tell. While a writer is `missing`, a host that can't be it is
-    /// looked at again soon.
-    pub(super) fn is_old(&self, missing: bool) -> bool {
-        let lifetime = match missing && !self.writable {
-            true => LIFETIME_WHILE_MISSING,
-            false => LIFETIME,
-        };
-        self.opened.elapsed() >= lifetime
+    /// Whether it is time for a fresh connection.
+    pub(super) fn is_old(&self, pace: Pace) -> bool {
+        self.opened.elapsed() >= pace.session_lifetime(self.writable)
     }
 
     /// Returns when the connection ends.

@@ -23,16 +23,9 @@ use crate::{
     config::Config,
     connect::Login,
     credentials::CredentialError,
-    failover::{Answer, Failure, Pace},
+    failover::{Answer, Failure, Pace, Rhythm},
     topology::HostAddr,
 };
-
-/// How long one attempt may be silent before a fresh connection is tried, at first.
-const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
-/// The least time between two attempts to *open* a connection: each costs the server a process.
-const REOPEN: Duration = Duration::from_millis(10);
-/// The same after the server refused the login: it will hardly change its mind sooner.
-const REOPEN_DENIED: Duration = Duration::from_secs(1);
 
 /// What a prober found.
 #[derive(Debug)]
@@ -80,24 +73,13 @@ impl Prober {
         let mut session = None;
         let mut logins = Logins::default();
         let mut number = 0;
-        let mut patience = FIRST_ATTEMPT;
+        let mut rhythm = Rhythm::new(self.config.pool().connect_timeout);
         loop {
             number += 1;
             let begun = Instant::now();
             self.bell.begun.store(number, Ordering::Release);
-            let result = self
-                .probe(&mut session, &mut logins, number, patience)
-                .await;
-            patience = match result {
-                Err(Failure::Silent) => (patience * 2).min(self.config.pool().connect_timeout),
-                _ => FIRST_ATTEMPT,
-            };
-            let spacing = match result {
-                Ok(_) => self.config.monitor().fast_interval_min,
-                Err(Failure::Denied(_)) => REOPEN_DENIED,
-                Err(_) => REOPEN.max(self.config.monitor().fast_interval_min),
-            };
-            let is_silent = matches!(result, Err(Failure::Silent));
+            let result = self.probe(&mut session, &mut logins, number, rhythm).await;
+            let spacing = rhythm.ended(result.as_ref().err(), self.config.monitor());
             let finding = Finding {
                 host: self.host.clone(),
                 number,
@@ -108,11 +90,9 @@ impl Prober {
             if self.findings.send(finding).await.is_err() {
                 return;
             }
-            // The connection may have been silent, and not the host: who gives a host up must have
-            // asked for as long over another one.
-            if is_silent {
+            let Some(spacing) = spacing else {
                 continue;
-            }
+            };
             let resting = self.rest(&mut session, &mut logins, begun, spacing);
             if resting.await.is_err() {
                 return;
@@ -127,10 +107,10 @@ impl Prober {
         session: &mut Option<Probe>,
         logins: &mut Logins,
         number: u64,
-        patience: Duration,
+        rhythm: Rhythm,
     ) -> Result<Answer, Failure> {
-        let missing = matches!(self.pace.borrow().0, Pace::Urgent { .. });
-        let renew = session.as_ref().is_none_or(|old| old.is_old(missing));
+        let pace = self.pace.borrow().0;
+        let renew = session.as_ref().is_none_or(|old| old.is_old(pace));
         // Before the probe: a provider that keeps us waiting is no silence of the host.
         let login = match renew {
             true => {
@@ -144,7 +124,7 @@ impl Prober {
             login: login.as_ref(),
             refused: &refused,
         };
-        let asked = self.ask(session, renew, access, number, patience).await;
+        let asked = self.ask(session, renew, access, number, rhythm).await;
         if let (true, Ok(login)) = (refused.into_inner(), login) {
             logins.refused(login);
         }
@@ -157,17 +137,14 @@ impl Prober {
         renew: bool,
         access: Access<'_>,
         number: u64,
-        patience: Duration,
+        rhythm: Rhythm,
     ) -> Result<Answer, Failure> {
         let open = session.take();
-        let patience = match open {
-            Some(_) => patience + self.config.pool().connect_timeout,
-            None => patience,
-        };
+        let patience = rhythm.patience(open.is_some());
         let asking = async {
             match open {
-                Some(old) if renew => self.renew(old, access).await,
-                Some(old) => self.ask_again(old, access).await,
+                Some(old) if renew => self.renew(old, access, rhythm).await,
+                Some(old) => self.ask_again(old, access, rhythm).await,
                 None => self.ask_anew(access).await,
             }
         };
@@ -212,9 +189,10 @@ impl Prober {
         &self,
         mut old: Probe,
         access: Access<'_>,
+        rhythm: Rhythm,
     ) -> Result<(Probe, Answer), Failure> {
         let fresh = async {
-            sleep(FIRST_ATTEMPT).await;
+            sleep(rhythm.second_try()).await;
             self.ask_anew(access).await
         };
         let asked = tokio::select! {
@@ -233,9 +211,14 @@ impl Prober {
     /// Asks over a fresh connection. Where none can be had, because the name is not resolved for
     /// instance, the server that the open one leads to is still the one that the pools' connections
     /// lead to, and as long as it answers there is no reason to give it up.
-    async fn renew(&self, mut old: Probe, access: Access<'_>) -> Result<(Probe, Answer), Failure> {
+    async fn renew(
+        &self,
+        mut old: Probe,
+        access: Access<'_>,
+        rhythm: Rhythm,
+    ) -> Result<(Probe, Answer), Failure> {
         let mut fresh = pin!(self.ask_anew(access));
-        let enough = self.config.monitor().suspect_after / 2;
+        let enough = rhythm.head_start(self.config.monitor());
         let problem = match timeout(enough, fresh.as_mut()).await {
             Ok(Err(problem @ (Failure::Denied(_) | Failure::Unreachable(_)))) => Some(problem),
             Ok(asked) => return asked,
@@ -281,9 +264,8 @@ impl Prober {
         let jitter = jitter(&self.host, begun);
         loop {
             let (pace, start) = *self.pace.borrow_and_update();
-            let interval = pace.interval(start.elapsed(), self.config.monitor());
-            // Only ever longer: the idle pace promises at most one probe an interval.
-            let due = begun + interval.mul_f64(1.0 + jitter).max(spacing);
+            let pause = pace.pause(start.elapsed(), self.config.monitor(), jitter);
+            let due = begun + pause.max(spacing);
             let ended = async {
                 match session.as_mut() {
                     Some(session) => session.ended().await,
@@ -307,10 +289,10 @@ impl Prober {
     }
 }
 
-/// A number in 0..0.1 that differs between hosts, processes and moments.
+/// A number in 0..1 that differs between hosts, processes and moments.
 fn jitter(host: &HostAddr, at: Instant) -> f64 {
     use std::hash::{BuildHasher, RandomState};
 
     let hash = RandomState::new().hash_one((host, at));
-    f64::from((hash % 1000) as u16) / 10_000.0
+    f64::from((hash % 1000) as u16) / 1000.0
 }

@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     connect::Login,
     consistency::Place,
-    failover::{Answer, Failure},
+    failover::{Answer, Failure, Pace},
     topology::{HostAddr, Lsn},
 };
 
@@ -127,7 +127,7 @@ impl Watch {
 
     /// Whether it is time for a fresh one: see [`Probe::is_old`].
     pub(super) fn is_old(&self) -> bool {
-        self.probe.is_old(false)
+        self.probe.is_old(Pace::Idle)
     }
 }
 

@@ -53,11 +53,27 @@ pub(super) struct Trouble {
 
 impl Trouble {
     pub(super) fn pause(&mut self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
+        let pause = pause_after(self.failures, fastrand::f64());
         self.failures += 1;
-        // Half of it at random, so that those who failed together do not come back together.
         pause
-            .min(LONGEST_PAUSE)
-            .mul_f64(0.5 + fastrand::f64() / 2.0)
     }
+}
+
+/// How long a checkout rests when a host that lives has given it no session: from 10 ms, twice as
+/// long with each of its `failures` before, up to 500 ms. Half of that is subject to `share`, 0 to
+/// 1, to be drawn at random, so that those who failed together do not come back together.
+///
+/// ```
+/// use std::time::Duration;
+/// use leadpool::adapter::pause_after;
+///
+/// assert_eq!(pause_after(0, 0.0), Duration::from_millis(5));
+/// assert_eq!(pause_after(3, 1.0), Duration::from_millis(80));
+/// ```
+#[must_use]
+pub fn pause_after(failures: u32, share: f64) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(1 << failures.min(16))
+        .min(LONGEST_PAUSE)
+        .mul_f64(0.5 + share.clamp(0.0, 1.0) / 2.0)
 }

@@ -21,6 +21,7 @@ mod sub_pools;
 mod tests;
 
 pub use ask::Purpose;
+pub use clock::pause_after;
 pub use drain::Drained;
 pub use driver::{Driver, GetError};
 pub use generation::Generation;
