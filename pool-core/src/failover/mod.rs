@@ -18,6 +18,7 @@ mod membership;
 mod pace;
 mod record;
 mod reign;
+mod renewal;
 mod rhythm;
 mod silence;
 
@@ -25,4 +26,5 @@ pub use event::{Event, Invalidation};
 pub use input::{Answer, Failure, Input, Report};
 pub use machine::{Action, Machine};
 pub use pace::Pace;
+pub use renewal::Renewal;
 pub use rhythm::Rhythm;

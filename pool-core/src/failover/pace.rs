@@ -12,12 +12,6 @@ const LONG_OUTAGE: Duration = Duration::from_secs(300);
 /// By which share a pause is stretched at most, so that those who ask do not do so in step.
 const JITTER: f64 = 0.1;
 
-/// For how long a connection is used for probes: the name may lead to another server by now, and an
-/// open connection would never tell.
-const SESSION_LIFETIME: Duration = Duration::from_secs(30);
-/// The same while a writer is missing, of a host that can't be it: it is looked at again soon.
-const SESSION_LIFETIME_WHILE_MISSING: Duration = Duration::from_secs(1);
-
 /// How often hosts are asked, by what is going on.
 ///
 /// ```
@@ -93,23 +87,5 @@ impl Pace {
     pub fn pause(self, now: Duration, settings: &MonitorSettings, share: f64) -> Duration {
         let stretched = 1.0 + JITTER * share.clamp(0.0, 1.0);
         self.interval(now, settings).mul_f64(stretched)
-    }
-
-    /// For how long a connection is used for probes, before a fresh one takes its place. `writable`:
-    /// the host has last said that it is a primary that accepts writes.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use leadpool::failover::Pace;
-    ///
-    /// let missing = Pace::Urgent { since: Duration::ZERO };
-    /// assert!(missing.session_lifetime(false) < Pace::Idle.session_lifetime(false));
-    /// ```
-    #[must_use]
-    pub fn session_lifetime(self, writable: bool) -> Duration {
-        match self {
-            Self::Urgent { .. } if !writable => SESSION_LIFETIME_WHILE_MISSING,
-            _ => SESSION_LIFETIME,
-        }
     }
 }

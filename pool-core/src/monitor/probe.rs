@@ -9,7 +9,7 @@ use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 use crate::{
     config::Config,
     connect::Login,
-    failover::{Answer, Failure, Pace},
+    failover::{Answer, Failure, Pace, Renewal},
     session::{NotOpened, Session, failure},
     topology::{HostAddr, Lsn, Term},
 };
@@ -69,7 +69,9 @@ pub(super) struct Probe {
     statement: Statement,
     aurora: bool,
     system_identifier: Option<u64>,
-    opened: Instant,
+    /// When it was opened, or last tried to be replaced.
+    tried: Instant,
+    renewal: Renewal,
     /// The host last said that it is a primary and accepts writes.
     writable: bool,
 }
@@ -109,7 +111,8 @@ impl Probe {
                 statement,
                 aurora,
                 system_identifier,
-                opened: Instant::now(),
+                tried: Instant::now(),
+                renewal: Renewal::new(fastrand::f64()),
                 writable: false,
             })
         };
@@ -144,9 +147,16 @@ impl Probe {
         Ok(first(messages))
     }
 
-    /// Whether it is time for a fresh connection.
-    pub(super) fn is_old(&self, pace: Pace) -> bool {
-        self.opened.elapsed() >= pace.session_lifetime(self.writable)
+    /// Whether it is time for a fresh connection, `now` after the monitor's start.
+    pub(super) fn is_old(&self, pace: Pace, now: Duration) -> bool {
+        let age = self.tried.elapsed();
+        self.renewal.is_due(pace, now, age, self.writable)
+    }
+
+    /// A fresh one is about to be tried.
+    pub(super) fn is_being_renewed(&mut self) {
+        self.tried = Instant::now();
+        self.renewal.put_off();
     }
 
     /// Returns when the connection ends.

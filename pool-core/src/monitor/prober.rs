@@ -109,8 +109,9 @@ impl Prober {
         number: u64,
         rhythm: Rhythm,
     ) -> Result<Answer, Failure> {
-        let pace = self.pace.borrow().0;
-        let renew = session.as_ref().is_none_or(|old| old.is_old(pace));
+        let (pace, start) = *self.pace.borrow();
+        let is_old = |old: &Probe| old.is_old(pace, start.elapsed());
+        let renew = session.as_ref().is_none_or(is_old);
         // Before the probe: a provider that keeps us waiting is no silence of the host.
         let login = match renew {
             true => {
@@ -217,6 +218,7 @@ impl Prober {
         access: Access<'_>,
         rhythm: Rhythm,
     ) -> Result<(Probe, Answer), Failure> {
+        old.is_being_renewed();
         let mut fresh = pin!(self.ask_anew(access));
         let enough = rhythm.head_start(self.config.monitor());
         let problem = match timeout(enough, fresh.as_mut()).await {

@@ -127,7 +127,7 @@ impl Watch {
 
     /// Whether it is time for a fresh one: see [`Probe::is_old`].
     pub(super) fn is_old(&self) -> bool {
-        self.probe.is_old(Pace::Idle)
+        self.probe.is_old(Pace::Idle, Duration::ZERO)
     }
 }
 

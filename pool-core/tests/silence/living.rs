@@ -182,6 +182,38 @@ async fn a_host_that_gives_no_new_sessions_is_not_gone() {
     client.simple_query("SELECT 1").await.unwrap();
 }
 
+/// As when thousands of clients want fresh connections, and get none in time.
+#[tokio::test]
+async fn a_host_that_is_slow_to_open_sessions_is_asked_for_few() {
+    let servers = Servers::builder().standbys(1).start().await.unwrap();
+    let stalling = Stalling::before(servers.addr(1).unwrap()).await;
+    let pool = connect_with(&stalling.url(), |config| config.target(Target::Standby))
+        .await
+        .unwrap();
+    stalling.stall(Phase::Accepted, Whom::Everybody);
+    let before = stalling.accepted();
+    soon("the first try", async {
+        while stalling.accepted() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let answered = || pool.cluster().topology().hosts()[0].last_answer;
+    let (mut probes, mut last) = (0, answered());
+    soon("the probes", async {
+        while probes < 40 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = answered();
+            probes += u64::from(now != last);
+            last = now;
+        }
+    })
+    .await;
+    let opened = stalling.accepted() - before;
+    println!("{opened} connections for {probes} probes");
+    assert!(opened < probes / 4, "{opened}");
+}
+
 #[tokio::test]
 async fn a_stalled_application_blames_no_host() {
     let (servers, pool) = start_one().await;

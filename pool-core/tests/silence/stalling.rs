@@ -3,7 +3,10 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::{
@@ -42,6 +45,7 @@ const ASK_SASL: &[u8] = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
 pub(crate) struct Stalling {
     addr: SocketAddr,
     phase: Arc<Mutex<(Phase, Whom)>>,
+    accepted: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -58,11 +62,14 @@ impl Stalling {
         let addr = listener.local_addr().unwrap();
         let phase = Arc::new(Mutex::new((Phase::Open, Whom::Everybody)));
         let shared = phase.clone();
+        let accepted = Arc::new(AtomicU64::new(0));
+        let count = accepted.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut sessions = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
                 let (phase, whom) = *shared.lock().unwrap();
                 sessions.spawn(async move {
                     // Whoever is kept waiting may hang up.
@@ -73,12 +80,18 @@ impl Stalling {
         Self {
             addr,
             phase,
+            accepted,
             _tasks: tasks,
         }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres:any@{}/postgres", self.addr)
+    }
+
+    /// How many connections have been opened.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// From the next session on.
