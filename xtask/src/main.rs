@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `nemesis`, `requests`, `soak`, `reads`, `bench`, `install` and `test`.
+//! The project's own commands: `cargo xtask demo`, `nemesis`, `requests`, `soak`, `reads`, `bench`, `scale`, `install` and `test`.
 
 #[cfg(feature = "exercises")]
 mod bench;
@@ -16,6 +16,8 @@ mod reads;
 mod rebuilt;
 #[cfg(feature = "exercises")]
 mod requests;
+#[cfg(feature = "scale")]
+mod scale;
 mod scratch;
 #[cfg(feature = "exercises")]
 mod servers;
@@ -37,7 +39,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 #[cfg_attr(
     not(feature = "exercises"),
     command(
-        after_help = "Built when they are called: demo, nemesis, requests, soak, reads, bench."
+        after_help = "Built when they are called: demo, nemesis, requests, soak, reads, bench, scale."
     )
 )]
 struct Args {
@@ -66,6 +68,9 @@ enum Command {
     #[cfg(feature = "exercises")]
     /// Measures leadpool beside other pools, and writes tables and plots to `benches/results`.
     Bench(bench::Args),
+    #[cfg(feature = "scale")]
+    /// Plays one failover of up to ten thousand clients in virtual time, and writes tables and plots.
+    Scale(scale::Args),
     /// Installs what the tests use if it is there: Patroni, etcd, pg_auto_failover, repmgr, dnsmasq,
     /// Chromium.
     Install,
@@ -117,12 +122,18 @@ fn main() -> ExitCode {
         Command::Reads(args) => reads::run(args),
         #[cfg(feature = "exercises")]
         Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "scale")]
+        Command::Scale(args) => scale::run(args),
         Command::Install => install::run(),
         Command::Test(args) => test::run(&args),
         // Those need all pools: who only tests does not wait until they are built a second time.
         #[cfg(not(feature = "exercises"))]
         Command::Exercise(words) => {
-            rebuilt::run("exercises", words, std::iter::empty::<(&str, &str)>())
+            let none = std::iter::empty::<(&str, &str)>;
+            match words.first().is_some_and(|word| word == "scale") {
+                true => rebuilt::run_optimised("scale", words, none()),
+                false => rebuilt::run("exercises", words, none()),
+            }
         }
     };
     match done {

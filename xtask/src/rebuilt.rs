@@ -11,17 +11,29 @@ pub(crate) fn run(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
 ) -> Result<()> {
+    hand_over(&["--features", feature], arguments, variables)
+}
+
+/// The same, with an optimised build.
+#[cfg(not(feature = "exercises"))]
+pub(crate) fn run_optimised(
+    feature: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<()> {
+    hand_over(&["--release", "--features", feature], arguments, variables)
+}
+
+fn hand_over(
+    options: &[&str],
+    arguments: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let variables = variables.into_iter();
     let error = Command::new(cargo)
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "xtask",
-            "--features",
-            feature,
-        ])
+        .args(["run", "--quiet", "--package", "xtask"])
+        .args(options)
         .args([
             "--manifest-path",
             concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
