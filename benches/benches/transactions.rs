@@ -21,9 +21,10 @@ const DELAYS: [Duration; 3] = [
 ];
 const INSERTS: [u32; 2] = [1, 5];
 const TASKS: [usize; 2] = [1, 16];
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::DeadpoolFast,
     Kind::Leadpool,
+    Kind::LeadpoolSingleShot,
     Kind::Bb8,
     Kind::Mobc,
     Kind::Sqlx,
@@ -52,8 +53,14 @@ async fn by_turns() -> Result<(), Error> {
             for tasks in TASKS {
                 let many = if inserts == 1 { "insert" } else { "inserts" };
                 let case = format!("{inserts} {many}, {delay:?} each way, {tasks} at once");
-                for slot in slots(rivals.len(), rounds) {
-                    let (rival, name) = (&rivals[slot.rival], KINDS[slot.rival].name());
+                let able: Vec<_> = KINDS
+                    .iter()
+                    .zip(&rivals)
+                    .filter(|(kind, _)| inserts == 1 || kind.takes_many())
+                    .collect();
+                for slot in slots(able.len(), rounds) {
+                    let (kind, rival) = able[slot.rival];
+                    let name = kind.name();
                     let work = |times| rival.transactions(tasks, times, inserts);
                     let took = each(lasts(), work).await?;
                     if !slot.counts {

@@ -29,6 +29,8 @@ pub enum Kind {
     DeadpoolVerified,
     /// leadpool.
     Leadpool,
+    /// leadpool, with transactions of one statement in one round trip.
+    LeadpoolSingleShot,
     /// bb8-postgres as it is by default: asks the server at each checkout.
     Bb8,
     /// bb8-postgres, without its test.
@@ -83,6 +85,7 @@ impl Kind {
             Self::DeadpoolFast => "deadpool-postgres Fast",
             Self::DeadpoolVerified => "deadpool-postgres Verified",
             Self::Leadpool => "leadpool",
+            Self::LeadpoolSingleShot => "leadpool, single shot",
             Self::Bb8 => "bb8",
             Self::Bb8NoTest => "bb8, no test",
             Self::Mobc => "mobc",
@@ -103,8 +106,14 @@ impl Kind {
     pub fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Leadpool | Self::LeadpoolSqlx | Self::LeadpoolDiesel
+            Self::Leadpool | Self::LeadpoolSingleShot | Self::LeadpoolSqlx | Self::LeadpoolDiesel
         )
+    }
+
+    /// Whether its transactions may have more than one statement.
+    #[must_use]
+    pub fn takes_many(self) -> bool {
+        self != Self::LeadpoolSingleShot
     }
 
     /// Makes a pool of this size, without connections where it lets that be chosen.
@@ -120,6 +129,9 @@ impl Kind {
                 Box::new(Pooled(deadpool::open(url, size, Recycling::Verified)?))
             }
             Self::Leadpool => Box::new(Pooled(leadpool::open(url, size).await?)),
+            Self::LeadpoolSingleShot => {
+                Box::new(Pooled(leadpool::open_single_shot(url, size).await?))
+            }
             Self::Bb8 => Box::new(Pooled(bb8::open(url, size, true)?)),
             Self::Bb8NoTest => Box::new(Pooled(bb8::open(url, size, false)?)),
             Self::Mobc => Box::new(Pooled(mobc::open(url, size, true)?)),
