@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Semaphore, watch},
     time::{sleep, sleep_until, timeout_at},
@@ -215,7 +216,9 @@ impl Replay {
             if left <= self.lock().took.saturating_mul(2) {
                 return found();
             }
-            let asking = self.ask(config, host, place, left);
+            // Every checkout has this in its type, and compilers look only so deep for what an
+            // application's future holds. It ends here, where a question to a server is asked.
+            let asking: BoxFuture<'_, bool> = Box::pin(self.ask(config, host, place, left));
             if !matches!(timeout_at(deadline, asking).await, Ok(true)) {
                 return found();
             }

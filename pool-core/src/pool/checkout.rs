@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     task::yield_now,
     time::{Instant, sleep_until, timeout_at},
@@ -83,7 +84,7 @@ impl<D: Driver> SubPools<D> {
         hand_out: impl Fn(D::Conn, &Arc<Generation>) -> R,
         refuse: impl Fn(Error) -> E,
     ) -> impl Future<Output = Result<R, E>> {
-        let mut waiting = None;
+        let mut waiting: Option<BoxFuture<'_, _>> = None;
         // No `async` block, and no adapter around one: each of those moves the connection once
         // more, and the drivers' are large.
         poll_fn(move |cx| {
@@ -99,7 +100,9 @@ impl<D: Driver> SubPools<D> {
                 |conn, generation| Poll::Ready(Ok(hand_out(conn, generation))),
                 |chosen| {
                     let ask = Ask::new(purpose, target);
-                    // Apart, so that its large state burdens only those who wait.
+                    // Apart, so that its large state burdens only those who wait; and without its
+                    // type, of which a compiler that looks whether an application's future is
+                    // `Send` would else see all (`tests/nesting.rs`).
                     let wait = Box::pin(self.observed_wait(ask, timeout, chosen));
                     waiting.insert(wait).as_mut().poll(cx).map(done)
                 },

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
@@ -83,7 +84,9 @@ impl<D: Driver> SubPools<D> {
         let reading = Reading::begin(&self.meters);
         let span = reading.span();
         let read = self.observed_read(purpose, token, timeout, reading);
-        let ((conn, generation), served) = Box::pin(read.instrument(span)).await?;
+        // Without its type, as in `checkout`.
+        let read: BoxFuture<'_, _> = Box::pin(read.instrument(span));
+        let ((conn, generation), served) = read.await?;
         Ok((hand_out(conn, &generation), served))
     }
 

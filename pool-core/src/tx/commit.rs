@@ -2,6 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
@@ -203,7 +204,8 @@ impl<R: Resolve> TxAttempt<'_, R> {
         let deadline = self.deadline.min(Instant::now() + REPLICATION);
         if let Some(evidence) = &evidence {
             let proof = self.options.proof;
-            let resolved = self.resolver.resolve_until(evidence, proof, deadline);
+            let resolved: BoxFuture<'_, _> =
+                Box::pin(self.resolver.resolve_until(evidence, proof, deadline));
             match resolved.await {
                 Ok(Outcome::Committed) => return Ok(()),
                 // It was, on a primary that has been replaced without it.
@@ -223,10 +225,9 @@ impl<R: Resolve> TxAttempt<'_, R> {
             None => self.deadline,
         };
         let proof = self.options.proof;
-        let resolved = self
-            .resolver
-            .resolve_until(&evidence, proof, deadline)
-            .await;
+        let resolving: BoxFuture<'_, _> =
+            Box::pin(self.resolver.resolve_until(&evidence, proof, deadline));
+        let resolved = resolving.await;
         let outcome = match &resolved {
             Ok(outcome) => Ok(*outcome),
             Err(unresolved) => Err(unresolved.doubt),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
@@ -69,7 +70,8 @@ pub(super) async fn silence(
         loop {
             sleep(pause).await;
             pause *= 2;
-            if resolver.is_settled(host, evidence).await {
+            let asking: BoxFuture<'_, bool> = Box::pin(resolver.is_settled(host, evidence));
+            if asking.await {
                 return;
             }
         }
