@@ -2,7 +2,7 @@
 
 use leadpool_testkit::{Cluster, ClusterBuilder};
 
-use crate::rivals::{Error, Kind, Rival};
+use crate::rivals::{Doing, Error, Kind, Rival};
 
 /// How many connections the servers take: all rivals keep theirs open.
 const CONNECTIONS: &str = "600";
@@ -21,8 +21,9 @@ impl Ground {
     /// # Errors
     ///
     /// What the servers say when they can't start.
-    pub async fn start(standbys: usize) -> Result<Self, Error> {
-        Self::start_as(Cluster::builder().standbys(standbys)).await
+    #[must_use = "a future does nothing until it is awaited"]
+    pub fn start(standbys: usize) -> Doing<'static, Self> {
+        Box::pin(Self::start_as(Cluster::builder().standbys(standbys)))
     }
 
     /// The same behind proxies, which delay and count.
@@ -30,8 +31,10 @@ impl Ground {
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub async fn behind_proxies(standbys: usize) -> Result<Self, Error> {
-        Self::start_as(Cluster::builder().standbys(standbys).proxies(true)).await
+    #[must_use = "a future does nothing until it is awaited"]
+    pub fn behind_proxies(standbys: usize) -> Doing<'static, Self> {
+        let builder = Cluster::builder().standbys(standbys).proxies(true);
+        Box::pin(Self::start_as(builder))
     }
 
     async fn start_as(builder: ClusterBuilder) -> Result<Self, Error> {

@@ -4,7 +4,7 @@ use deadpool_postgres::RecyclingMethod as Recycling;
 use diesel_async::pooled_connection::RecyclingMethod as DieselRecycling;
 
 use super::{
-    Error, Rival, bb8, deadpool, diesel, held::Held, leadpool, mobc, peer::Pooled, r2d2::Blocking,
+    Doing, Rival, bb8, deadpool, diesel, held::Held, leadpool, mobc, peer::Pooled, r2d2::Blocking,
     sqlx,
 };
 
@@ -118,32 +118,42 @@ impl Kind {
 
     /// Makes a pool of this size, without connections where it lets that be chosen.
     ///
+    /// In a box: what is behind it is compiled once, and not again with each bench.
+    ///
     /// # Errors
     ///
     /// The URL can't be read, or the server can't be reached.
-    pub async fn open(self, url: &str, size: usize) -> Result<Box<dyn Rival>, Error> {
-        Ok(match self {
-            Self::Held => Box::new(Pooled(Held::open(url, size).await?)),
-            Self::DeadpoolFast => Box::new(Pooled(deadpool::open(url, size, Recycling::Fast)?)),
-            Self::DeadpoolVerified => {
-                Box::new(Pooled(deadpool::open(url, size, Recycling::Verified)?))
-            }
-            Self::Leadpool => Box::new(Pooled(leadpool::open(url, size).await?)),
-            Self::LeadpoolSingleShot => {
-                Box::new(Pooled(leadpool::open_single_shot(url, size).await?))
-            }
-            Self::Bb8 => Box::new(Pooled(bb8::open(url, size, true)?)),
-            Self::Bb8NoTest => Box::new(Pooled(bb8::open(url, size, false)?)),
-            Self::Mobc => Box::new(Pooled(mobc::open(url, size, true)?)),
-            Self::MobcNoTest => Box::new(Pooled(mobc::open(url, size, false)?)),
-            Self::Sqlx => Box::new(Pooled(sqlx::open(url, size, true)?)),
-            Self::SqlxNoTest => Box::new(Pooled(sqlx::open(url, size, false)?)),
-            Self::LeadpoolSqlx => Box::new(Pooled(sqlx::open_leadpool(url, size).await?)),
-            Self::Diesel => Box::new(Pooled(diesel::open(url, size, DieselRecycling::Verified)?)),
-            Self::DieselFast => Box::new(Pooled(diesel::open(url, size, DieselRecycling::Fast)?)),
-            Self::LeadpoolDiesel => Box::new(Pooled(diesel::open_leadpool(url, size).await?)),
-            Self::R2d2 => Box::new(Blocking::open(url, size, true)?),
-            Self::R2d2NoTest => Box::new(Blocking::open(url, size, false)?),
+    #[must_use = "a future does nothing until it is awaited"]
+    pub fn open(self, url: &str, size: usize) -> Doing<'_, Box<dyn Rival>> {
+        Box::pin(async move {
+            let rival: Box<dyn Rival> = match self {
+                Self::Held => Box::new(Pooled(Held::open(url, size).await?)),
+                Self::DeadpoolFast => Box::new(Pooled(deadpool::open(url, size, Recycling::Fast)?)),
+                Self::DeadpoolVerified => {
+                    Box::new(Pooled(deadpool::open(url, size, Recycling::Verified)?))
+                }
+                Self::Leadpool => Box::new(Pooled(leadpool::open(url, size).await?)),
+                Self::LeadpoolSingleShot => {
+                    Box::new(Pooled(leadpool::open_single_shot(url, size).await?))
+                }
+                Self::Bb8 => Box::new(Pooled(bb8::open(url, size, true)?)),
+                Self::Bb8NoTest => Box::new(Pooled(bb8::open(url, size, false)?)),
+                Self::Mobc => Box::new(Pooled(mobc::open(url, size, true)?)),
+                Self::MobcNoTest => Box::new(Pooled(mobc::open(url, size, false)?)),
+                Self::Sqlx => Box::new(Pooled(sqlx::open(url, size, true)?)),
+                Self::SqlxNoTest => Box::new(Pooled(sqlx::open(url, size, false)?)),
+                Self::LeadpoolSqlx => Box::new(Pooled(sqlx::open_leadpool(url, size).await?)),
+                Self::Diesel => {
+                    Box::new(Pooled(diesel::open(url, size, DieselRecycling::Verified)?))
+                }
+                Self::DieselFast => {
+                    Box::new(Pooled(diesel::open(url, size, DieselRecycling::Fast)?))
+                }
+                Self::LeadpoolDiesel => Box::new(Pooled(diesel::open_leadpool(url, size).await?)),
+                Self::R2d2 => Box::new(Blocking::open(url, size, true)?),
+                Self::R2d2NoTest => Box::new(Blocking::open(url, size, false)?),
+            };
+            Ok(rival)
         })
     }
 }
