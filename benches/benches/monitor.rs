@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 
 const CASE: &str = "idle, 3 hosts";
 /// Until the pool has found its hosts, and the first look after a change is over.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(1);
 const KINDS: [Kind; 4] = [
     Kind::DeadpoolFast,
     Kind::Leadpool,
@@ -51,7 +51,8 @@ fn idle(
 async fn by_turns() -> Result<(), Error> {
     let (settle, lasts) = match (is_bench(), is_quick()) {
         (false, _) => (Duration::ZERO, Duration::from_millis(50)),
-        (true, true) => (SETTLE, Duration::from_secs(5)),
+        // The monitor looks around every ten seconds or so.
+        (true, true) => (SETTLE, Duration::from_secs(12)),
         (true, false) => (SETTLE, Duration::from_secs(30)),
     };
     let ground = Ground::start(2).await?;

@@ -35,7 +35,7 @@ const KINDS: [Kind; 11] = [
     Kind::LeadpoolDiesel,
 ];
 /// Whose round trips are counted.
-const COUNTED: u32 = 10;
+const COUNTED: u32 = 5;
 
 async fn by_turns() -> Result<(), Error> {
     let ground = Ground::behind_proxies(0).await?;
