@@ -94,7 +94,7 @@ impl Record {
         };
         self.view.term = answer
             .term
-            .or(self.reign.map(|reign| reign.term))
+            .or_else(|| self.reign.map(|reign| reign.term))
             .filter(|_| role == Role::Primary);
         self.received = answer.received.filter(|_| role == Role::Standby);
         self.told_staleness = answer.staleness;
