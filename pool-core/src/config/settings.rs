@@ -76,8 +76,8 @@ pub struct PoolSettings {
     /// failover.
     ///
     /// Those who wait for admission are served in order, or by a returned connection. Minimum 1.
-    /// Default 8: enough to fill a pool of 16 in two round trips, few enough that a thousand
-    /// instances do not fork a new primary to death.
+    /// Default 8: enough to fill a pool of 16 in two round trips. Each instance of the application
+    /// counts its own: where there are hundreds, 1 lets a new primary serve all of them sooner.
     pub max_concurrent_connects: usize,
     /// How long each statement may take before the server ends it with 57014.
     ///

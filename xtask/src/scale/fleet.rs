@@ -92,9 +92,7 @@ impl Fleet {
             limited.model.max_connections = MANY_SESSIONS;
             fleet.limited.push(Entry::of(limited));
         }
-        for (number, entry) in fleet.entries_mut().enumerate() {
-            entry.scenario.number = number;
-        }
+        fleet.number();
         Ok(fleet)
     }
 
@@ -116,17 +114,28 @@ impl Fleet {
         }
     }
 
+    /// What is to be played, in the order of the numbers.
     pub(super) fn scenarios(&self) -> Vec<Scenario> {
-        let tuned = self.tuned.iter().map(|(_, entry)| entry);
+        let tuned = self.tuned.iter().skip(1).map(|(_, entry)| entry);
         let all = self.failovers.iter().chain(&self.idle).chain(tuned);
         let all = all.chain(&self.limited);
         all.map(|entry| entry.scenario.clone()).collect()
     }
 
-    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry<()>> {
-        let tuned = self.tuned.iter_mut().map(|(_, entry)| entry);
+    /// Numbers the entries. The largest fleet with the defaults has been played before it is tuned.
+    fn number(&mut self) {
+        let tuned = self.tuned.iter_mut().skip(1).map(|(_, entry)| entry);
         let all = self.failovers.iter_mut().chain(&mut self.idle).chain(tuned);
-        all.chain(&mut self.limited)
+        for (number, entry) in all.chain(&mut self.limited).enumerate() {
+            entry.scenario.number = number;
+        }
+        let is_same = |entry: &&Entry<()>| {
+            entry.scenario.fault == Some(Fault::Kill) && entry.scenario.is_capped
+        };
+        let largest = self.failovers.iter().rfind(is_same);
+        if let (Some(same), Some((_, first))) = (largest, self.tuned.first_mut()) {
+            first.scenario.number = same.scenario.number;
+        }
     }
 }
 
@@ -142,8 +151,6 @@ impl Entry<()> {
 /// Ways to set a large fleet, each with all of those before it.
 fn tunings() -> Result<Vec<(String, Config)>> {
     type Step = (&'static str, fn(ConfigBuilder) -> ConfigBuilder);
-    let ms = Duration::from_millis;
-    let _ = ms;
     let steps: [Step; 5] = [
         ("the defaults", |to| to),
         ("max_concurrent_connects = 1", |to| {
