@@ -12,7 +12,7 @@ const REOPEN: Duration = Duration::from_millis(10);
 /// The same after the server refused the login: it will hardly change its mind sooner.
 const REOPEN_DENIED: Duration = Duration::from_secs(1);
 
-/// What the probes of one host wait for, besides the [`Pace`]: how long one may be silent, and how
+/// What the probes of one host wait for, besides the [`Pace`](super::Pace): how long one may be silent, and how
 /// soon the next may follow.
 ///
 /// ```
