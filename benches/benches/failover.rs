@@ -1,5 +1,8 @@
-//! Eight tasks that write while the primary is killed and a standby promoted, each pool on a cluster
-//! of its own: how soon it writes after the new primary can, and what its callers are told.
+//! Eight tasks that write while the primary is lost and a standby promoted half a second later, each
+//! pool on a cluster of its own: how soon it writes after the new primary can, and what its callers
+//! are told. Killed, a server's system says at once that nobody listens; frozen, it says nothing.
+//!
+//! A caller who is told an error tries again 5 ms later.
 //!
 //! Peers are given what their documentation advises for several hosts: all of them, with
 //! `target_session_attrs=read-write`. sqlx takes one host.
@@ -20,9 +23,10 @@ use leadpool_benches::{
 use leadpool_testkit::Cluster as Servers;
 use tokio::task::JoinSet;
 
-const CASE: &str = "8 writers, kill and promote";
 const SIZE: usize = 16;
 const WRITERS: usize = 8;
+/// Until whoever keeps the cluster has noticed.
+const NOTICED: Duration = Duration::from_millis(500);
 /// Between a writer's transactions.
 const PAUSE: Duration = Duration::from_millis(5);
 const OBSERVED: Duration = Duration::from_millis(2);
@@ -40,10 +44,26 @@ const KINDS: [Kind; 11] = [
     Kind::R2d2,
 ];
 
-/// How long somebody has to come back; longer than any of them that comes back at all.
+/// What becomes of the primary.
+#[derive(Clone, Copy)]
+enum Fault {
+    Kill,
+    Freeze,
+}
+
+impl Fault {
+    fn case(self) -> &'static str {
+        match self {
+            Self::Kill => "8 writers, kill and promote",
+            Self::Freeze => "8 writers, freeze and promote",
+        }
+    }
+}
+
+/// How long somebody has to come back: it stands for all that is longer.
 fn limit() -> Duration {
     match is_quick() || !is_bench() {
-        true => Duration::from_secs(3),
+        true => Duration::from_secs(2),
         false => Duration::from_secs(10),
     }
 }
@@ -76,7 +96,7 @@ impl Told {
 struct Found {
     first: Duration,
     errors: u64,
-    lost: Duration,
+    without: Duration,
     served: bool,
 }
 
@@ -105,7 +125,7 @@ async fn ready(servers: &Servers, hosts: [usize; 2]) -> Result<Instant, Error> {
     Ok(ready.ok_or("nobody looks")??)
 }
 
-async fn failover(kind: Kind) -> Result<Found, Error> {
+async fn failover(kind: Kind, fault: Fault) -> Result<Found, Error> {
     let ground = Ground::start(2).await?;
     let servers = &ground.servers;
     let rival: Arc<dyn Rival> = kind.open(&url(kind, servers)?, SIZE).await?.into();
@@ -132,9 +152,16 @@ async fn failover(kind: Kind) -> Result<Found, Error> {
     tokio::time::sleep(work).await;
     servers.wait_replayed().await?;
 
-    let killed = Instant::now();
-    servers.kill(0).await?;
-    let (ready, promoted) = tokio::join!(ready(servers, [1, 2]), servers.failover());
+    let lost = Instant::now();
+    match fault {
+        Fault::Kill => servers.kill(0).await?,
+        Fault::Freeze => servers.freeze(0).await?,
+    }
+    let promoted = async {
+        tokio::time::sleep(NOTICED).await;
+        servers.failover().await
+    };
+    let (ready, promoted) = tokio::join!(ready(servers, [1, 2]), promoted);
     let (ready, _) = (ready?, promoted?);
     let all_served = || told.first_after(ready).iter().all(Option::is_some);
     while !all_served() && ready.elapsed() < limit() {
@@ -142,19 +169,22 @@ async fn failover(kind: Kind) -> Result<Found, Error> {
     }
     let ended = Instant::now();
     told.stop.store(true, Ordering::Relaxed);
-    // Who waits for a connection without limit would be waited for in vain.
+    // What was on its way is answered by then: this is a write to the new one, which the pool may
+    // have reached before the observer.
+    let first = told.first_after(lost + NOTICED / 2);
+    let errors = told.errors.load(Ordering::Relaxed);
+    // Who waits for the frozen one waits until it is dead.
+    servers.kill(0).await?;
     writers.shutdown().await;
 
-    // The old one is dead, so this is a write to the new one: the observer may see it later.
-    let first = told.first_after(killed + Duration::from_millis(20));
     let begun = first.iter().flatten().min().copied();
-    let lost = first.iter().map(|first| first.unwrap_or(ended) - killed);
+    let without = first.iter().map(|first| first.unwrap_or(ended) - lost);
     Ok(Found {
         first: begun
             .unwrap_or_else(|| ready + limit())
             .saturating_duration_since(ready),
-        errors: told.errors.load(Ordering::Relaxed),
-        lost: lost.sum(),
+        errors,
+        without: without.sum(),
         served: begun.is_some(),
     })
 }
@@ -164,22 +194,21 @@ async fn by_turns() -> Result<(), Error> {
     // As a test, a peer and a pool of ours show that it works.
     let kinds = if is_bench() { &KINDS[..] } else { &KINDS[..2] };
     // Long ones, each on a fresh cluster: none of them finds anything cold.
-    let rounds = rounds()?.min(if is_quick() { 1 } else { 5 });
-    for slot in slots(kinds.len(), rounds).filter(|slot| slot.counts) {
-        let kind = kinds[slot.rival];
-        let found = failover(kind).await?;
-        let mut value = |measure: &str, unit, value| {
-            record.value(CASE, kind.name(), (measure, unit), value);
-        };
-        let ms = found.first.as_secs_f64() * 1e3;
-        value("first write after ready", "ms", ms);
-        value("errors", "", found.errors as f64);
-        value(
-            "time without writes, all writers",
-            "s",
-            found.lost.as_secs_f64(),
-        );
-        value("came back", "", f64::from(u8::from(found.served)));
+    let rounds = rounds()?.min(if is_quick() { 1 } else { 3 });
+    for fault in [Fault::Kill, Fault::Freeze] {
+        for slot in slots(kinds.len(), rounds).filter(|slot| slot.counts) {
+            let kind = kinds[slot.rival];
+            let found = failover(kind, fault).await?;
+            let mut value = |measure: &str, unit, value| {
+                record.value(fault.case(), kind.name(), (measure, unit), value);
+            };
+            let ms = found.first.as_secs_f64() * 1e3;
+            value("first write after ready", "ms", ms);
+            value("errors", "", found.errors as f64);
+            let without = found.without.as_secs_f64();
+            value("time without writes, all writers", "s", without);
+            value("came back", "", f64::from(u8::from(found.served)));
+        }
     }
     record.finish()
 }

@@ -103,8 +103,9 @@ mod tests {
         let first = line(&[10.0, 20.0, 30.0]);
         let own = line(&[20.0, 40.0, 60.0]);
         assert_eq!(own.ratio_to(&first), Some(2.0));
-        let crossed = line(&[30.0, 20.0, 15.0]);
-        assert_eq!(crossed.ratio_to(&first), Some(1.0));
+        // 1.5 times the median, and twice as long in the middle one of the rounds' ratios.
+        let crossed = line(&[20.0, 60.0, 30.0]);
+        assert_eq!(crossed.ratio_to(&first), Some(2.0));
         assert_eq!(own.ratio_to(&line(&[0.0])), None);
     }
 

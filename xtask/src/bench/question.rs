@@ -39,7 +39,7 @@ impl Question {
             Self::Reads => "Reads over two standbys",
             Self::Memory => "Memory of an idle connection",
             Self::Monitor => "What an idle pool costs",
-            Self::Failover => "Writers while the primary is killed and a standby promoted",
+            Self::Failover => "Writers while the primary is lost and a standby promoted",
             Self::Counts => "Allocations and instructions",
         }
     }
@@ -70,7 +70,7 @@ impl Question {
             Self::Reads => "16 tasks, 2 standbys",
             Self::Memory => "16 idle",
             Self::Monitor => "idle, 3 hosts",
-            Self::Failover => "8 writers, kill and promote",
+            Self::Failover => "8 writers, freeze and promote",
             Self::Counts => "checkout",
         }
     }
