@@ -23,6 +23,8 @@ use crate::rivals::Error;
 /// ([Message Formats](https://www.postgresql.org/docs/current/protocol-message-formats.html)).
 const QUERY: u8 = b'Q';
 const EXECUTE: u8 = b'E';
+/// Asks for TLS, or for encryption by GSSAPI: what begins the session comes after it.
+const ASKS_FIRST: [[u8; 4]; 2] = [80_877_103_u32.to_be_bytes(), 80_877_104_u32.to_be_bytes()];
 
 /// Passes everything on to one server, and counts bytes and statements. Ends when it is dropped.
 ///
@@ -174,7 +176,7 @@ struct Messages {
     head: Vec<u8>,
     /// What is still to come of the one before.
     rest: usize,
-    /// Whether the first, which has no type, has passed.
+    /// Whether the session has begun: before that, messages have no type, but a code.
     begun: bool,
 }
 
@@ -186,21 +188,23 @@ impl Messages {
             let skipped = self.rest.min(bytes.len());
             self.rest -= skipped;
             bytes = &bytes[skipped..];
-            let head = if self.begun { 5 } else { 4 };
+            let head = if self.begun { 5 } else { 8 };
             let taken = (head - self.head.len()).min(bytes.len());
             self.head.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
             if self.head.len() < head {
                 return statements;
             }
-            let length = self.head[head - 4..].iter();
+            let at = usize::from(self.begun);
+            let length = self.head[at..at + 4].iter();
             let length = length.fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
             // The length counts itself, and not the type.
-            self.rest = length.saturating_sub(4);
-            if self.begun && matches!(self.head[0], QUERY | EXECUTE) {
+            self.rest = length.saturating_sub(head - at);
+            if !self.begun {
+                self.begun = !ASKS_FIRST.iter().any(|code| self.head[4..] == *code);
+            } else if matches!(self.head[0], QUERY | EXECUTE) {
                 statements += 1;
             }
-            self.begun = true;
             self.head.clear();
         }
         statements
@@ -213,7 +217,8 @@ mod tests {
 
     #[test]
     fn statements_are_counted_wherever_they_are_cut() {
-        let mut sent = b"\0\0\0\x09Q\0\0\0\0".to_vec();
+        let mut sent = b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec();
+        sent.extend(b"\0\0\0\x0d\0\x03\0\0Q\0\0\0\0");
         sent.extend(b"Q\0\0\0\x06;\0");
         sent.extend(b"B\0\0\0\x06EQ");
         sent.extend(b"E\0\0\0\x09\0\0\0\0\0");
