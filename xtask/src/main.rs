@@ -2,6 +2,7 @@
 
 #[cfg(feature = "exercises")]
 mod bench;
+mod cargo;
 #[cfg(feature = "exercises")]
 mod demo;
 mod install;

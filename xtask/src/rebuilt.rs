@@ -1,8 +1,8 @@
 //! The same command once more, by a build that has what most builds do without.
 
-use std::{env, ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
-use crate::Result;
+use crate::{Result, cargo};
 
 /// Hands the arguments to a build with the feature, in place of this process: so an interrupt
 /// reaches nobody else.
@@ -29,9 +29,8 @@ fn hand_over(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
 ) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let variables = variables.into_iter();
-    let error = Command::new(cargo)
+    let error = cargo::command()
         .args(["run", "--quiet", "--package", "xtask"])
         .args(options)
         .args([

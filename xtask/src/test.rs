@@ -1,11 +1,11 @@
 //! `cargo xtask test`: all that must hold before a change is merged.
 
-use std::{path::Path, process::Command, time::Instant};
+use std::{path::Path, time::Instant};
 
 use leadpool_testkit::Libpq;
 use tempfile::TempDir;
 
-use crate::{Result, postgres, scratch};
+use crate::{Result, cargo, postgres, scratch};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -73,18 +73,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tests = ["test", "--workspace", "--all-features"];
     if !args.tests_only {
         for check in checks {
-            cargo(check, &libpq, None)?;
+            run_cargo(check, &libpq, None)?;
         }
     }
     let scratch = scratch::in_memory();
-    cargo(&tests, &libpq, scratch.as_ref().map(TempDir::path))
+    run_cargo(&tests, &libpq, scratch.as_ref().map(TempDir::path))
 }
 
-fn cargo(args: &[&str], libpq: &Libpq, scratch: Option<&Path>) -> Result<()> {
+fn run_cargo(args: &[&str], libpq: &Libpq, scratch: Option<&Path>) -> Result<()> {
     println!("\n$ cargo {}", args.join(" "));
     let begun = Instant::now();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo::command()
         .args(args)
         .env("RUSTDOCFLAGS", "-D warnings")
         .envs(libpq.variable())

@@ -19,7 +19,7 @@ use leadpool_testkit::PgInstall;
 use tempfile::TempDir;
 
 use self::{lines::Line, machine::Machine, question::Question};
-use crate::{Result, postgres, scratch};
+use crate::{Result, cargo, postgres, scratch};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -61,14 +61,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 /// All at once, so that no build is beside a measurement.
 fn build(asked: &[Question]) -> Result<()> {
-    let mut cargo = cargo(asked);
+    let mut cargo = cargo_bench(asked);
     cargo.arg("--no-run");
     succeed(&mut cargo)
 }
 
-fn cargo(asked: &[Question]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+fn cargo_bench(asked: &[Question]) -> Command {
+    let mut command = cargo::command();
     command.args(["bench", "--package", "leadpool-benches"]);
     for question in asked {
         command.args(["--bench", &question.name()]);
@@ -82,7 +81,7 @@ fn ask(question: Question, args: &Args, install: &PgInstall) -> Result<Vec<Line>
     let begun = Instant::now();
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("lines");
-    let mut command = cargo(&[question]);
+    let mut command = cargo_bench(&[question]);
     command
         .env("PG_BIN", install.bin_dir())
         .env("LEADPOOL_BENCH_RESULTS", &file);
