@@ -149,8 +149,11 @@ pub(super) fn within(readme: &str, lines: &[Line]) -> Result<String> {
     let missing = || format!("README.md has no `{BEGIN}` before an `{END}`");
     let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    let mut table =
-        String::from("| | leadpool | deadpool-postgres | best other |\n|---|--:|--:|--:|\n");
+    let mut table = String::from(
+        "Medians of one run of `cargo xtask bench`; all of it, and on what machine, in \
+        [benches/results](benches/results/README.md).\n\n\
+        | | leadpool | deadpool-postgres | best other |\n|---|--:|--:|--:|\n",
+    );
     for question in Question::all() {
         let name = question.name();
         let of_example: Vec<&Line> = lines
