@@ -240,8 +240,9 @@ async fn attempt(
             return answer.ok_or_else(|| attempt.failure(Error::AnswerLost { host }));
         }
     };
-    // It was answered before the others.
-    if let Err(begin) = attempt.watch(begun.answered()).await? {
+    // It was answered before the others, so there is nothing to wait for; and nothing that ends the
+    // wait for it could say any more that nothing was committed.
+    if let Some(Err(begin)) = begun.answered().now_or_never() {
         let error = begun.refused(begin, attempt.generation());
         drop(committing);
         roll_back(lease);
