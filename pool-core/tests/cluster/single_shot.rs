@@ -1,13 +1,7 @@
 //! A transaction of one statement in one round trip: whatever fails in it, at whatever place, it
 //! ends as if its parts had been sent one after the other.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use leadpool::{
     Error, IsolationLevel, Pool, Target,
@@ -491,53 +485,15 @@ async fn terminated_in_whatever_moment_nothing_is_lost_or_doubled() {
     .await
     .unwrap();
     pool.create_token_table().await.unwrap();
-    let ended = Arc::new(AtomicUsize::new(0));
-    let mut tasks = tokio::task::JoinSet::new();
-    for task in 0..8_i64 {
-        let (pool, ended) = (pool.clone(), ended.clone());
-        tasks.spawn(async move {
-            let mut committed = Vec::new();
-            for entry in 0..60_i64 {
-                let key = task * 1000 + entry;
-                loop {
-                    match insert(&pool, key).await {
-                        Ok(1) | Err(Error::AnswerLost { .. }) => committed.push(key),
-                        Err(Error::Unknown(_)) => {}
-                        // Nothing was committed, it says: then this makes no second one.
-                        Err(Error::RetriesExhausted { .. }) => continue,
-                        other => panic!("{other:?}"),
-                    }
-                    break;
-                }
-                ended.fetch_add(1, Ordering::Relaxed);
-            }
-            committed
-        });
-    }
-    let mut committed = Vec::new();
-    let mut terminations = 0;
-    while !tasks.is_empty() {
-        let before = ended.load(Ordering::Relaxed);
-        servers.terminate_backends(0).await.unwrap();
-        terminations += 1;
-        let mut is_next = false;
-        while !is_next && !tasks.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            is_next = ended.load(Ordering::Relaxed) >= before + 8;
-            while let Some(ended) = tasks.try_join_next() {
-                committed.extend(ended.unwrap());
+    written_once_while_terminated(&servers, move |key| {
+        let pool = pool.clone();
+        async move {
+            match insert(&pool, key).await {
+                Ok(1) | Err(Error::AnswerLost { .. }) => Ok(()),
+                Ok(count) => panic!("{count} rows"),
+                Err(error) => Err(error),
             }
         }
-    }
-    assert!(terminations > 3, "{terminations}");
-    let client = servers.connect(0).await.unwrap();
-    let sql = "SELECT n FROM t ORDER BY n";
-    let present = client.query(sql, &[]).await.unwrap();
-    let present: Vec<i64> = present.iter().map(|row| row.get(0)).collect();
-    let mut once = present.clone();
-    once.dedup();
-    assert_eq!(present, once, "nothing twice");
-    for key in committed {
-        assert!(present.binary_search(&key).is_ok(), "{key} was committed");
-    }
+    })
+    .await;
 }

@@ -1,8 +1,16 @@
 //! What the tests share.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use leadpool::{Cluster, Config, Event, Events, Pool, config::ConfigBuilder, topology::Topology};
+use leadpool::{
+    Cluster, Config, Error, Event, Events, Pool, config::ConfigBuilder, topology::Topology,
+};
 use leadpool_testkit::Cluster as Servers;
 
 /// A pool with default settings, and what it follows.
@@ -45,7 +53,7 @@ pub(crate) async fn prepare(servers: &Servers) {
 pub(crate) async fn connect_with(
     url: &str,
     change: impl FnOnce(ConfigBuilder) -> ConfigBuilder,
-) -> Result<Pool, leadpool::Error> {
+) -> Result<Pool, Error> {
     let config: Config = change(Config::builder(url)).build()?;
     Ok(Pool::new(&Cluster::connect(config).await?))
 }
@@ -115,4 +123,68 @@ pub(crate) async fn no_open_transactions(servers: &Servers) {
         }
     })
     .await;
+}
+
+/// Eight tasks write sixty keys each, while the backends of the first host are ended again and
+/// again. What `write` says was committed must be there, and nothing twice.
+pub(crate) async fn written_once_while_terminated<F, Fut>(servers: &Servers, write: F)
+where
+    F: Fn(i64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send,
+{
+    let ended = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8_i64 {
+        let (write, ended) = (write.clone(), ended.clone());
+        tasks.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for entry in 0..60_i64 {
+                let key = task * 1000 + entry;
+                loop {
+                    match write(key).await {
+                        Ok(()) => acknowledged.push(key),
+                        Err(Error::Unknown(_)) => {}
+                        // Out of luck: the others got through while this one was hit each time.
+                        // Nothing was committed, it says: then this makes no second one.
+                        Err(Error::RetriesExhausted { .. }) => continue,
+                        Err(error) => panic!("{error}"),
+                    }
+                    break;
+                }
+                ended.fetch_add(1, Ordering::Relaxed);
+            }
+            acknowledged
+        });
+    }
+    let mut acknowledged = Vec::new();
+    let mut terminations = 0;
+    // One after the other: one that was given up would go on, and end the next one's connection.
+    while !tasks.is_empty() {
+        let before = ended.load(Ordering::Relaxed);
+        servers.terminate_backends(0).await.unwrap();
+        terminations += 1;
+        // Some get through before the next one, however slow the machine is.
+        let mut is_next = false;
+        while !is_next && !tasks.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            is_next = ended.load(Ordering::Relaxed) >= before + 8;
+            while let Some(ended) = tasks.try_join_next() {
+                acknowledged.extend(ended.unwrap());
+            }
+        }
+    }
+    assert!(terminations > 3, "{terminations}");
+    let client = servers.connect(0).await.unwrap();
+    let sql = "SELECT n FROM t ORDER BY n";
+    let present = client.query(sql, &[]).await.unwrap();
+    let present: Vec<i64> = present.iter().map(|row| row.get(0)).collect();
+    let mut once = present.clone();
+    once.dedup();
+    assert_eq!(present, once, "nothing twice");
+    for key in acknowledged {
+        assert!(
+            present.binary_search(&key).is_ok(),
+            "{key} was acknowledged"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -415,69 +415,15 @@ async fn a_begin_that_fails_runs_nothing_outside_of_it() {
 #[tokio::test]
 async fn terminated_in_whatever_moment_nothing_is_lost_or_doubled() {
     let (servers, pool) = start().await;
-    let ended = Arc::new(AtomicUsize::new(0));
-    let mut tasks = tokio::task::JoinSet::new();
-    for task in 0..8_i64 {
-        let (pool, ended) = (pool.clone(), ended.clone());
-        tasks.spawn(async move {
-            let mut acknowledged = Vec::new();
-            for entry in 0..60_i64 {
-                let key = task * 1000 + entry;
-                loop {
-                    let written = pool
-                        .run_tx(|tx| async move {
-                            tx.execute("INSERT INTO t (n) VALUES ($1)", &[&key]).await?;
-                            Ok(())
-                        })
-                        .await;
-                    match written {
-                        Ok(()) => acknowledged.push(key),
-                        Err(Error::Unknown(_)) => {}
-                        // Out of luck: the others got through while this one was hit each time.
-                        // Nothing was committed, it says: then this makes no second one.
-                        Err(Error::RetriesExhausted { .. }) => continue,
-                        Err(error) => panic!("{error}"),
-                    }
-                    break;
-                }
-                ended.fetch_add(1, Ordering::Relaxed);
-            }
-            acknowledged
-        });
-    }
-    let mut acknowledged = Vec::new();
-    let mut terminations = 0;
-    // One after the other: one that was given up would go on, and end the next one's connection.
-    while !tasks.is_empty() {
-        let before = ended.load(Ordering::Relaxed);
-        servers.terminate_backends(0).await.unwrap();
-        terminations += 1;
-        // Some get through before the next one, however slow the machine is.
-        let mut is_next = false;
-        while !is_next && !tasks.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            is_next = ended.load(Ordering::Relaxed) >= before + 8;
-            while let Some(ended) = tasks.try_join_next() {
-                acknowledged.extend(ended.unwrap());
-            }
+    written_once_while_terminated(&servers, move |key| {
+        let pool = pool.clone();
+        async move {
+            pool.run_tx(|tx| async move {
+                tx.execute("INSERT INTO t (n) VALUES ($1)", &[&key]).await?;
+                Ok(())
+            })
+            .await
         }
-    }
-    assert!(terminations > 3, "{terminations}");
-    let client = servers.connect(0).await.unwrap();
-    let present: Vec<i64> = client
-        .query("SELECT n FROM t ORDER BY n", &[])
-        .await
-        .unwrap()
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    let mut once = present.clone();
-    once.dedup();
-    assert_eq!(present, once, "nothing twice");
-    for key in acknowledged {
-        assert!(
-            present.binary_search(&key).is_ok(),
-            "{key} was acknowledged"
-        );
-    }
+    })
+    .await;
 }
