@@ -53,7 +53,7 @@ pub use socket::Socket;
 
 pub use crate::{
     connect::Answers,
-    pool::{Driver, Generation, GetError, Purpose, Stamp, SubPools, pause_after},
+    pool::{Driver, Generation, GetError, Missed, Purpose, Stamp, SubPools, pause_after},
     tx::{
         Attempt, Budget, Commit, Failure, IsolationLevel, Options, Resolve, Resolved, Retry, SIGN,
         TokenSlot, Transactions, Try, TxAttempt, Unresolved,

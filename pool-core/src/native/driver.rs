@@ -15,12 +15,18 @@ use deadpool_postgres::{
 use super::{connect::HostConnect, limits::Limits, recycle, refusal::Refusal};
 use crate::{
     error::{BoxError, Disposition, TxPhase, tls_error},
-    pool::{Driver, Generation, GetError, PoolCounts, Stamp},
+    pool::{Driver, Generation, GetError, Missed, PoolCounts, Stamp},
 };
 
 /// Not even a place in the queue is taken, which is the quickest way too.
 const AT_ONCE: Timeouts = Timeouts {
     wait: Some(Duration::ZERO),
+    create: None,
+    recycle: None,
+};
+/// The checkout has one deadline around all of it.
+const IN_TIME: Timeouts = Timeouts {
+    wait: None,
     create: None,
     recycle: None,
 };
@@ -81,7 +87,7 @@ impl Driver for Native {
         pool: &Pool,
         is_fit: impl FnOnce(&Object) -> bool,
         hand_out: impl FnOnce(Object) -> T,
-        otherwise: impl FnOnce(Option<Object>) -> T,
+        otherwise: impl FnOnce(Missed<Object>) -> T,
     ) -> T {
         let got = {
             // What is not ready at once has done nothing yet: `HostConnect` is about to begin.
@@ -94,25 +100,31 @@ impl Driver for Native {
             Poll::Ready(Ok(object)) if is_fit(object) => {}
             _ => {
                 return otherwise(match got {
-                    Poll::Ready(Ok(object)) => Some(object),
-                    Poll::Ready(Err(_)) | Poll::Pending => None,
+                    Poll::Ready(Ok(object)) => Missed::Unfit(object),
+                    // Without a place nothing was tried.
+                    Poll::Ready(Err(PoolError::Timeout(TimeoutType::Wait))) => Missed::Exhausted,
+                    Poll::Ready(Err(_)) | Poll::Pending => Missed::NotIdle,
                 });
             }
         }
         match got {
             Poll::Ready(Ok(object)) => hand_out(object),
-            Poll::Ready(Err(_)) | Poll::Pending => otherwise(None),
+            Poll::Ready(Err(_)) | Poll::Pending => otherwise(Missed::NotIdle),
         }
     }
 
     async fn get(pool: &Pool) -> Result<Object, GetError<Self::Error>> {
-        pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => GetError::Connect(error),
-            PoolError::Closed
-            | PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle)
-            | PoolError::NoRuntimeSpecified
-            | PoolError::PostCreateHook(_) => GetError::Closed,
-        })
+        pool.timeout_get(&IN_TIME)
+            .await
+            .map_err(|error| match error {
+                PoolError::Backend(error) => GetError::Connect(error),
+                PoolError::Closed
+                | PoolError::Timeout(
+                    TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle,
+                )
+                | PoolError::NoRuntimeSpecified
+                | PoolError::PostCreateHook(_) => GetError::Closed,
+            })
     }
 
     fn close(pool: &Pool) {

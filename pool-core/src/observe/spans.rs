@@ -22,11 +22,12 @@ pub(crate) struct Waiting<'a> {
     target: Target,
     span: Span,
     begun: Instant,
+    ended: Option<Instant>,
     outcome: &'static str,
 }
 
 impl<'a> Waiting<'a> {
-    pub(crate) fn begin(meters: &'a CheckoutMeters, target: Target) -> Self {
+    pub(crate) fn begin(meters: &'a CheckoutMeters, target: Target, begun: Instant) -> Self {
         Self {
             meters,
             target,
@@ -38,13 +39,19 @@ impl<'a> Waiting<'a> {
                 leadpool.target = target.as_str(),
                 leadpool.outcome = Empty,
             ),
-            begun: Instant::now(),
+            begun,
+            ended: None,
             outcome: "cancelled",
         }
     }
 
-    pub(crate) fn span(&self) -> Span {
-        self.span.clone()
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// It has got its connection, at this moment if the driver has looked at the clock.
+    pub(crate) fn served(mut self, at: Option<Instant>) {
+        (self.outcome, self.ended) = ("ok", at);
     }
 
     pub(crate) fn ended<T>(mut self, result: &Result<T, Error>) {
@@ -58,8 +65,9 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.span.record("leadpool.outcome", self.outcome);
-        self.meters
-            .waited(self.target, self.outcome, self.begun.elapsed());
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let took = ended.saturating_duration_since(self.begun);
+        self.meters.waited(self.target, self.outcome, took);
     }
 }
 

@@ -3,10 +3,7 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{Ordering, fence},
-    },
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -14,31 +11,19 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::{
-    Driver, Generation, GetError, Purpose, SubPool, SubPools,
-    ask::Ask,
-    clock::{Clock, Trouble, after},
-    gate::{Place, Turn},
-    routes::Routes,
+    Driver, Generation, Purpose, SubPool, SubPools, ask::Ask, clock::after, idle::Chosen,
+    queue::Queued, routes::Routes, wait::Wait,
 };
 use crate::{
-    error::{BoxError, ConnectError, Error, Overloaded, Paused, QueueFull},
-    failover::Report,
+    error::{Error, Paused},
     observe::Waiting,
     topology::Target,
 };
-
-/// A checkout that waits this long for a connection of the host makes the monitor look whether
-/// the host still lives.
-const SLOW: Duration = Duration::from_millis(250);
-/// How long to wait for that look before trying again.
-const LOOK: Duration = Duration::from_millis(250);
-
-type Got<D> = Result<<D as Driver>::Conn, GetError<<D as Driver>::Error>>;
 
 impl<D: Driver> SubPools<D> {
     /// Takes a connection of a host that is usable as `target` asks; `hand_out` makes of it, and of
@@ -111,58 +96,105 @@ impl<D: Driver> SubPools<D> {
     }
 
     /// Waits, and tells of it.
+    ///
+    /// Most waits are for a connection that another task returns, and are as short as a statement:
+    /// those go no further than the queue of the host's own pool. What is rarer is apart.
     async fn observed_wait(
         &self,
         ask: Ask<'_>,
         timeout: Duration,
-        chosen: Option<Arc<SubPool<D>>>,
+        chosen: Option<Chosen<D>>,
     ) -> Result<(D::Conn, Arc<Generation>), Error> {
-        let waiting = Waiting::begin(&self.meters, ask.target);
-        let waited = self
-            .wait(ask, timeout, chosen)
-            .instrument(waiting.span())
-            .await;
+        let mut wait = Wait::new(self, ask, timeout);
+        let begun = wait.clock.begun();
+        let waiting = Waiting::begin(&self.meters, ask.target, begun.into_std());
+        let Some(Chosen { sub_pool, is_full }) = chosen else {
+            let waited = self.wait_apart(&mut wait, waiting.span()).await;
+            waiting.ended(&waited);
+            return waited;
+        };
+        // It has been let in: should the pool be drained meanwhile, it is served all the same.
+        wait.is_accepted = true;
+        let settled = {
+            let mut getting = pin!(D::get(&sub_pool.pool));
+            let polled = getting.as_mut();
+            let queued = self.queue(&sub_pool, polled, &mut wait, begun, is_full, waiting.span());
+            match queued.await {
+                Queued::Left(Ok(conn)) if self.admits(&sub_pool, &conn) => {
+                    waiting.served(D::stamp(&conn).and_then(|stamp| stamp.taken));
+                    return Ok((conn, sub_pool.generation.clone()));
+                }
+                queued => {
+                    let settling: BoxFuture<'_, _> = Box::pin(
+                        self.settle(&sub_pool, queued, getting, &mut wait)
+                            .instrument(waiting.span().clone()),
+                    );
+                    settling.await
+                }
+            }
+            // Here it leaves that queue, before it waits anywhere else.
+        };
+        let waited = match settled {
+            Ok(Some(conn)) => Ok((conn, sub_pool.generation.clone())),
+            Ok(None) => self.wait_apart(&mut wait, waiting.span()).await,
+            Err(error) => Err(error),
+        };
         waiting.ended(&waited);
         waited
+    }
+
+    /// Waits for a host, and for a connection there.
+    async fn wait_apart<'a>(
+        &'a self,
+        wait: &mut Wait<'a>,
+        span: &Span,
+    ) -> Result<(D::Conn, Arc<Generation>), Error> {
+        let anywhere = self.wait_anywhere(wait, None).instrument(span.clone());
+        let anywhere: BoxFuture<'_, _> = Box::pin(anywhere);
+        // Only who asks for one reader is left without.
+        anywhere.await?.ok_or(Error::Closed)
     }
 
     pub(super) async fn wait(
         &self,
         ask: Ask<'_>,
         timeout: Duration,
-        chosen: Option<Arc<SubPool<D>>>,
     ) -> Result<(D::Conn, Arc<Generation>), Error> {
-        let waited = self.wait_of(ask, timeout, chosen).await?;
+        let waited = self.wait_of(ask, timeout, None).await?;
         // Only who asks for one reader is left without.
         waited.ok_or(Error::Closed)
     }
 
-    /// As [`wait`](Self::wait); `None` if the one reader that is asked for is none any more.
+    /// As [`wait`](Self::wait), first for the one that is `chosen`; `None` if the one reader that is
+    /// asked for is none any more.
     pub(super) async fn wait_of(
         &self,
         ask: Ask<'_>,
         timeout: Duration,
+        chosen: Option<Arc<SubPool<D>>>,
+    ) -> Result<Option<(D::Conn, Arc<Generation>)>, Error> {
+        let mut wait = Wait::new(self, ask, timeout);
+        self.wait_anywhere(&mut wait, chosen).await
+    }
+
+    async fn wait_anywhere<'a>(
+        &'a self,
+        wait: &mut Wait<'a>,
         mut chosen: Option<Arc<SubPool<D>>>,
     ) -> Result<Option<(D::Conn, Arc<Generation>)>, Error> {
-        let target = ask.target;
-        let mut clock = Clock::new(timeout);
-        let mut trouble = Trouble::default();
-        let mut turn: Option<Turn<'_>> = None;
-        let mut place: Option<Place<'_>> = None;
-        // A pool that is drained waits for it; if it is refused, that is at once.
-        let _busy = self.busy.token();
-        let mut is_accepted = ask.is_accepted;
         loop {
+            let ask = wait.ask;
             let routes = self.routes.load_full();
-            if routes.state.closed || (routes.state.draining && !is_accepted) {
+            if routes.state.closed || (routes.state.draining && !wait.is_accepted) {
                 return Err(Error::Closed);
             }
-            is_accepted = true;
-            let overtakes = !ask.may_pass() && turn.is_none() && self.gate(target).is_queued();
+            wait.is_accepted = true;
+            let overtakes =
+                !ask.may_pass() && wait.turn.is_none() && self.gate(ask.target).is_queued();
             let is_held = !ask.may_pass() && routes.state.paused;
             let chosen = chosen.take().or_else(|| match ask.only {
                 Some(generation) => routes.reader_of(generation).cloned(),
-                None => routes.find(target, &self.cluster).cloned(),
+                None => routes.find(ask.target, &self.cluster).cloned(),
             });
             if chosen.is_none() && ask.only.is_some() {
                 return Ok(None);
@@ -170,103 +202,56 @@ impl<D: Driver> SubPools<D> {
             let sub_pool = match &chosen {
                 Some(sub_pool) if !overtakes && !is_held => sub_pool,
                 _ => {
-                    self.count_waiter(ask, &mut place)?;
-                    turn = self
-                        .wait_for_route(ask, turn, &mut clock, &mut trouble)
-                        .await?;
+                    wait.count()?;
+                    self.wait_for_route(wait).await?;
                     continue;
                 }
             };
-            let mut getting = pin!(D::get(&sub_pool.pool));
-            let first = poll_fn(|cx| Poll::Ready(getting.as_mut().poll(cx))).await;
-            // Either this sees the pause, or the pause sees this one in the queue and waits for it.
-            fence(Ordering::SeqCst);
-            if sub_pool.generation.is_paused() && !ask.may_pass() {
-                if let Poll::Ready(Ok(conn)) = first {
-                    self.put_back(sub_pool, conn);
-                }
+            let settled = {
+                let mut getting = pin!(D::get(&sub_pool.pool));
+                let (polled, now) = (getting.as_mut(), Instant::now());
+                // All of this is inside the span.
+                let inside = Span::none();
+                let queued = self.queue(sub_pool, polled, wait, now, false, &inside);
+                let queued = queued.await;
+                self.settle(sub_pool, queued, getting, wait).await?
+            };
+            if let Some(conn) = settled {
+                return Ok(Some((conn, sub_pool.generation.clone())));
+            }
+            if sub_pool.generation.is_paused() {
                 // The routes that say so are about to be published.
                 yield_now().await;
-                continue;
-            }
-            // Having been polled, it stands in the host's own queue; the next one may follow.
-            drop(turn.take());
-            let got = match first {
-                Poll::Ready(got) => got,
-                Poll::Pending => {
-                    if D::counts(&sub_pool.pool).is_exhausted() {
-                        self.count_waiter(ask, &mut place)?;
-                    }
-                    self.wait_for_connection(sub_pool, getting, target, &mut clock, &mut trouble)
-                        .await?
-                }
-            };
-            match got {
-                Ok(conn) if self.admits(sub_pool, &conn) => {
-                    return Ok(Some((conn, sub_pool.generation.clone())));
-                }
-                Ok(conn) => D::discard(conn),
-                Err(GetError::Closed) => {}
-                Err(GetError::Connect(error)) => {
-                    self.connect_failed(sub_pool, error, target, &mut clock, &mut trouble)
-                        .await?;
-                }
             }
         }
-    }
-
-    /// Counts a checkout as one that waits; fails if too many do.
-    fn count_waiter<'a>(
-        &'a self,
-        ask: Ask<'_>,
-        place: &mut Option<Place<'a>>,
-    ) -> Result<(), Error> {
-        if place.is_none() {
-            let always = ask.purpose != Purpose::New;
-            let entered = self.waiting.enter(always);
-            *place = Some(entered.map_err(|(waiting, max_waiting)| {
-                Error::Overloaded(Box::new(Overloaded {
-                    target: ask.target,
-                    waiting,
-                    max_waiting,
-                }))
-            })?);
-        }
-        Ok(())
     }
 
     /// Waits until some host is usable and no pause is on. All are let on in the order in which
     /// they came; but who asks for something else than the writer does not wait for others' hosts.
-    async fn wait_for_route<'a>(
-        &'a self,
-        ask: Ask<'_>,
-        turn: Option<Turn<'a>>,
-        clock: &mut Clock,
-        trouble: &mut Trouble,
-    ) -> Result<Option<Turn<'a>>, Error> {
+    async fn wait_for_route<'a>(&'a self, wait: &mut Wait<'a>) -> Result<(), Error> {
+        let ask = wait.ask;
         let target = ask.target;
-        let deadline = clock.deadline();
+        let deadline = wait.clock.deadline();
         let waiting = async {
-            let mut turn = match turn {
-                None if !ask.may_pass() => Some(self.gate(target).enter().await),
-                turn => turn,
-            };
+            if wait.turn.is_none() && !ask.may_pass() {
+                wait.turn = Some(self.gate(target).enter().await);
+            }
             let mut changed = self.changed.subscribe();
             loop {
                 changed.borrow_and_update();
                 let warming_until = {
                     let routes = self.routes.load();
                     if routes.state.closed {
-                        return turn;
+                        return;
                     }
                     let is_held = routes.state.paused && !ask.may_pass();
                     let found = routes.has(target);
                     let until = self.warming_until(&routes, target).filter(|_| !is_held);
                     if found && !is_held && (until.is_none() || ask.may_pass()) {
-                        return turn;
+                        return;
                     }
                     if !is_held && !found && target != Target::Primary {
-                        turn = None;
+                        wait.turn = None;
                     }
                     until
                 };
@@ -276,19 +261,21 @@ impl<D: Driver> SubPools<D> {
                     None => change.await.is_err(),
                 };
                 if is_last {
-                    return turn;
+                    return;
                 }
             }
         };
         match timeout_at(deadline, waiting).await {
-            Ok(turn) => Ok(turn),
+            Ok(()) => Ok(()),
             Err(_) if self.routes.load().state.paused => Err(Error::Paused(Box::new(Paused {
                 target,
-                waited: clock.elapsed(),
+                waited: wait.clock.elapsed(),
             }))),
-            Err(_) => Err(self
-                .cluster
-                .no_host(target, clock.elapsed(), trouble.last.take())),
+            Err(_) => {
+                Err(self
+                    .cluster
+                    .no_host(target, wait.clock.elapsed(), wait.trouble.last.take()))
+            }
         }
     }
 
@@ -339,90 +326,4 @@ impl<D: Driver> SubPools<D> {
             }
         }
     }
-
-    /// Waits for a connection of one host; a long wait makes the monitor look at it.
-    async fn wait_for_connection(
-        &self,
-        sub_pool: &SubPool<D>,
-        mut getting: Pin<&mut impl Future<Output = Got<D>>>,
-        target: Target,
-        clock: &mut Clock,
-        trouble: &mut Trouble,
-    ) -> Result<Got<D>, Error> {
-        let deadline = clock.deadline();
-        let slow = (Instant::now() + SLOW).min(deadline);
-        if let Ok(got) = timeout_at(slow, getting.as_mut()).await {
-            return Ok(got);
-        }
-        sub_pool.generation.report(Report::Slow);
-        self.cluster.note_use();
-        match timeout_at(deadline, getting).await {
-            Ok(got) => Ok(got),
-            Err(_) => {
-                let counts = D::counts(&sub_pool.pool);
-                // If nobody waits for a place, the one it has got is being cleaned.
-                if counts.size >= counts.max_size && counts.waiting > 0 {
-                    Err(Error::QueueFull(Box::new(QueueFull {
-                        host: sub_pool.generation.host().clone(),
-                        waited: clock.elapsed(),
-                        size: counts.size,
-                        max_size: counts.max_size,
-                        waiting: counts.waiting,
-                    })))
-                } else {
-                    let generation = &sub_pool.generation;
-                    let source = generation
-                        .take_failure()
-                        .or_else(|| trouble.last.take())
-                        .unwrap_or_else(|| no_session(generation, clock.elapsed()));
-                    Err(self.cluster.no_host(target, clock.elapsed(), Some(source)))
-                }
-            }
-        }
-    }
-
-    /// A connection could not be opened: fails if waiting can't cure it, else has the host looked
-    /// at and rests.
-    async fn connect_failed(
-        &self,
-        sub_pool: &SubPool<D>,
-        error: D::Error,
-        target: Target,
-        clock: &mut Clock,
-        trouble: &mut Trouble,
-    ) -> Result<(), Error> {
-        let generation = &sub_pool.generation;
-        if !D::is_curable(&error) {
-            return Err(Error::Connect(Box::new(ConnectError {
-                host: generation.host().clone(),
-                source: D::into_source(error),
-            })));
-        }
-        trouble.last = generation
-            .take_failure()
-            .or_else(|| Some(D::into_source(error)));
-        let deadline = clock.deadline();
-        let left = deadline.saturating_duration_since(Instant::now());
-        tokio::select! {
-            biased;
-            () = generation.retired() => {}
-            () = generation.verify(Report::ConnectFailed, LOOK.min(left)) => {}
-        }
-        if !generation.is_retired() {
-            // The host lives, and yet gave no session: too many connections, or a hiccup.
-            let pause = trouble.pause();
-            sleep_until((Instant::now() + pause).min(deadline)).await;
-        }
-        if Instant::now() >= deadline {
-            return Err(self
-                .cluster
-                .no_host(target, clock.elapsed(), trouble.last.take()));
-        }
-        Ok(())
-    }
-}
-
-/// It is still being opened: the host says nothing, or not enough.
-fn no_session(generation: &Generation, waited: Duration) -> BoxError {
-    format!("{} gave no session within {waited:.1?}", generation.host()).into()
 }

@@ -31,7 +31,8 @@ impl Clock {
         }
     }
 
-    fn begun(&mut self) -> Instant {
+    /// When it began to wait.
+    pub(super) fn begun(&mut self) -> Instant {
         *self.begun.get_or_insert_with(Instant::now)
     }
 

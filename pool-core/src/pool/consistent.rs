@@ -160,10 +160,14 @@ impl<D: Driver> SubPools<D> {
         timeout: Duration,
         mut reading: Reading<'_>,
     ) -> Result<(Got<D>, Served), Error> {
-        let waiting = Waiting::begin(&self.meters, Target::PreferStandby);
+        let waiting = Waiting::begin(
+            &self.meters,
+            Target::PreferStandby,
+            std::time::Instant::now(),
+        );
         let read = self
             .read(purpose, token, timeout, &mut reading)
-            .instrument(waiting.span())
+            .instrument(waiting.span().clone())
             .await;
         waiting.ended(&read);
         if let Ok((_, served)) = &read {
@@ -222,7 +226,7 @@ impl<D: Driver> SubPools<D> {
             target: Target::Primary,
             ..ask
         };
-        let got = self.wait(ask, left, None).await?;
+        let got = self.wait(ask, left).await?;
         // Another writer, perhaps, than there was.
         let (mut standing, _) = self.judge(token);
         if let (Some(wish), Standing::Current) = (in_vain, standing) {

@@ -30,11 +30,12 @@ pub trait Driver: Send + Sync + 'static {
         pool: &Self::Pool,
         is_fit: impl FnOnce(&Self::Conn) -> bool,
         hand_out: impl FnOnce(Self::Conn) -> T,
-        otherwise: impl FnOnce(Option<Self::Conn>) -> T,
+        otherwise: impl FnOnce(Missed<Self::Conn>) -> T,
     ) -> T {
         match Self::try_get(pool) {
             Some(conn) if is_fit(&conn) => hand_out(conn),
-            other => otherwise(other),
+            Some(conn) => otherwise(Missed::Unfit(conn)),
+            None => otherwise(Missed::NotIdle),
         }
     }
 
@@ -98,6 +99,18 @@ pub trait Driver: Send + Sync + 'static {
     fn into_source(error: Self::Error) -> BoxError {
         Box::new(error)
     }
+}
+
+/// Why an idle connection was not handed out.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Missed<C> {
+    /// This one is not fit.
+    Unfit(C),
+    /// None is idle; there may be room to open one.
+    NotIdle,
+    /// None is idle, and there is no room to open one.
+    Exhausted,
 }
 
 /// Why a driver's pool gave no connection.

@@ -2,8 +2,22 @@
 
 use std::sync::Arc;
 
-use super::{Driver, Generation, SubPool, SubPools, gate::Gate};
+use super::{Driver, Generation, Missed, SubPool, SubPools, gate::Gate};
 use crate::topology::Target;
+
+/// The sub-pool whose turn it was, though it had nothing idle.
+pub(super) struct Chosen<D: Driver> {
+    pub(super) sub_pool: Arc<SubPool<D>>,
+    /// There was no room to open a connection.
+    pub(super) is_full: bool,
+}
+
+impl<D: Driver> Chosen<D> {
+    fn new(sub_pool: &Arc<SubPool<D>>, is_full: bool) -> Self {
+        let sub_pool = sub_pool.clone();
+        Self { sub_pool, is_full }
+    }
+}
 
 impl<D: Driver> SubPools<D> {
     /// Takes a connection only if one is idle, and without overtaking anybody.
@@ -23,7 +37,7 @@ impl<D: Driver> SubPools<D> {
         &self,
         target: Target,
         hand_out: impl FnOnce(D::Conn, &Arc<Generation>) -> T,
-        otherwise: impl FnOnce(Option<Arc<SubPool<D>>>) -> T,
+        otherwise: impl FnOnce(Option<Chosen<D>>) -> T,
     ) -> T {
         if self.gate(target).is_queued() {
             return otherwise(None);
@@ -34,7 +48,7 @@ impl<D: Driver> SubPools<D> {
         };
         // What has to be cleaned first takes a round trip, and must not be dropped meanwhile.
         if self.cleans {
-            return otherwise(Some(sub_pool.clone()));
+            return otherwise(Some(Chosen::new(sub_pool, false)));
         }
         D::with_idle(
             &sub_pool.pool,
@@ -46,12 +60,13 @@ impl<D: Driver> SubPools<D> {
                 is_fit
             },
             |conn| hand_out(conn, &sub_pool.generation),
-            |unfit| match unfit {
-                Some(conn) => {
+            |missed| match missed {
+                Missed::Unfit(conn) => {
                     self.put_back(sub_pool, conn);
                     otherwise(None)
                 }
-                None => otherwise(Some(sub_pool.clone())),
+                Missed::NotIdle => otherwise(Some(Chosen::new(sub_pool, false))),
+                Missed::Exhausted => otherwise(Some(Chosen::new(sub_pool, true))),
             },
         )
     }

@@ -14,16 +14,18 @@ mod idle;
 mod keeper;
 mod life;
 mod pause;
+mod queue;
 mod routes;
 mod status;
 mod sub_pools;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 pub use ask::Purpose;
 pub use clock::pause_after;
 pub use drain::Drained;
-pub use driver::{Driver, GetError};
+pub use driver::{Driver, GetError, Missed};
 pub use generation::Generation;
 pub use life::Stamp;
 pub use pause::PauseGuard;

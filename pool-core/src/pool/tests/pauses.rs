@@ -62,6 +62,25 @@ async fn a_pause_whose_routes_are_not_to_be_seen_yet_holds_too() {
 }
 
 #[tokio::test]
+async fn who_is_held_by_a_pause_stands_in_no_other_queue() {
+    let stage = Stage::set(|config| config.writer_size(1).reader_size(1)).await;
+    let conn = stage.get(Purpose::New, Target::Primary).await.unwrap();
+    // Before the routes that say so are to be seen.
+    stage.writer().generation.set_paused(true);
+    let mut waiting = pin!(stage.get(Purpose::New, Target::Primary));
+    for _ in 0..5 {
+        assert!(is_pending(waiting.as_mut()).await);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stage.counts(0).waiting, 0);
+    drop(conn);
+    assert!(is_pending(waiting.as_mut()).await);
+    assert_eq!(stage.counts(0).idle, 1);
+    stage.writer().generation.set_paused(false);
+    drop(waiting.await.unwrap());
+}
+
+#[tokio::test]
 async fn those_who_wait_for_the_end_of_a_pause_go_on_in_their_order() {
     for target in [Target::Primary, Target::Standby, Target::Any] {
         let stage = Stage::set(|config| config.writer_size(1).reader_size(1)).await;
@@ -175,4 +194,19 @@ async fn draining_serves_those_who_wait_and_refuses_those_who_come() {
     assert_eq!(draining.await.aborted, 0);
     let refused = stage.get(Purpose::Retry, Target::Primary).await;
     assert!(matches!(refused, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn draining_serves_those_whose_host_is_replaced_while_they_wait() {
+    let mut stage = Stage::set(|config| config.writer_size(1).reader_size(1)).await;
+    let conn = stage.get(Purpose::New, Target::Primary).await.unwrap();
+    let mut waiting = pin!(stage.get(Purpose::New, Target::Primary));
+    assert!(is_pending(waiting.as_mut()).await);
+    let pools = stage.pools.clone();
+    let mut draining = pin!(pools.drain(LONG));
+    assert!(is_pending(draining.as_mut()).await);
+    stage.promoted(1, 2);
+    drop(waiting.await.unwrap());
+    drop(conn);
+    assert_eq!(draining.await.aborted, 0);
 }
