@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 const SIZE: usize = 16;
 
 async fn by_turns() -> Result<(), Error> {
-    let kinds: Vec<Kind> = Kind::POOLS.into_iter().chain([Kind::Held]).collect();
+    let kinds = [&Kind::POOLS[..], &[Kind::Held], &Kind::SKETCHES[..1]].concat();
     let ground = Ground::start(0).await?;
     let rivals = open_all(&kinds, &ground.url()?, SIZE).await?;
     let mut record = Record::new("checkout");

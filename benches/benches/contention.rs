@@ -40,8 +40,9 @@ async fn by_turns() -> Result<(), Error> {
     let ground = Ground::start(0).await?;
     let mut record = Record::new("contention");
     let rounds = rounds()?;
+    let kinds = [&Kind::POOLS[..], &Kind::SKETCHES].concat();
     for (size, crowds) in CROWDS {
-        let rivals = open_all(&Kind::POOLS, &ground.url()?, size).await?;
+        let rivals = open_all(&kinds, &ground.url()?, size).await?;
         for tasks in crowds {
             // As many threads for r2d2: as a test that would take longer than all others.
             if *tasks > 100 && !is_bench() {
@@ -52,7 +53,7 @@ async fn by_turns() -> Result<(), Error> {
                 for slot in slots(rivals.len(), rounds) {
                     let seen = rivals[slot.rival].contend(*tasks, hold, lasts()).await?;
                     if slot.counts {
-                        note(&mut record, &case, Kind::POOLS[slot.rival].name(), &seen)?;
+                        note(&mut record, &case, kinds[slot.rival].name(), &seen)?;
                     }
                 }
             }

@@ -5,7 +5,7 @@ use diesel_async::pooled_connection::RecyclingMethod as DieselRecycling;
 
 use super::{
     Doing, Rival, bb8, deadpool, diesel, held::Held, leadpool, mobc, peer::Pooled, r2d2::Blocking,
-    sqlx,
+    sketch::Sketch, sqlx,
 };
 
 /// Which pool.
@@ -55,6 +55,11 @@ pub enum Kind {
     R2d2,
     /// r2d2, without its test.
     R2d2NoTest,
+    /// No pool to be used, but what could stand in deadpool's place: whoever returns a connection
+    /// hands it to the one who has waited longest.
+    Sketch,
+    /// The same, with waits that have no deadline.
+    SketchNoDeadline,
 }
 
 impl Kind {
@@ -77,6 +82,9 @@ impl Kind {
         Self::R2d2NoTest,
     ];
 
+    /// What is no pool yet: it is shown beside them, and never judged.
+    pub const SKETCHES: [Self; 2] = [Self::Sketch, Self::SketchNoDeadline];
+
     /// How results call it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -98,6 +106,8 @@ impl Kind {
             Self::LeadpoolDiesel => "leadpool-diesel",
             Self::R2d2 => "r2d2",
             Self::R2d2NoTest => "r2d2, no test",
+            Self::Sketch => "sketch",
+            Self::SketchNoDeadline => "sketch, no deadline",
         }
     }
 
@@ -152,6 +162,8 @@ impl Kind {
                 Self::LeadpoolDiesel => Box::new(Pooled(diesel::open_leadpool(url, size).await?)),
                 Self::R2d2 => Box::new(Blocking::open(url, size, true)?),
                 Self::R2d2NoTest => Box::new(Blocking::open(url, size, false)?),
+                Self::Sketch => Box::new(Pooled(Sketch::open(url, size, true).await?)),
+                Self::SketchNoDeadline => Box::new(Pooled(Sketch::open(url, size, false).await?)),
             };
             Ok(rival)
         })

@@ -13,6 +13,7 @@ mod mobc;
 mod peer;
 mod prepared;
 mod r2d2;
+mod sketch;
 mod sqlx;
 
 use std::{pin::Pin, time::Duration};

@@ -2,9 +2,9 @@
 
 use super::lines::Line;
 
-const OURS: &str = "leadpool";
+pub(super) const OURS: &str = "leadpool";
 /// The pool that leadpool stands on.
-const BARE: &str = "deadpool-postgres Fast";
+pub(super) const BARE: &str = "deadpool-postgres Fast";
 const SINGLE_SHOT: &str = "leadpool, single shot";
 const NETWORK: &str = "1 insert, 500µs each way, 1 at once";
 
@@ -67,9 +67,9 @@ pub(super) fn judge(lines: &[Line]) -> Vec<Goal> {
     ]
 }
 
-/// Whether a rival is somebody else's.
-fn is_peer(rival: &str) -> bool {
-    !rival.starts_with(OURS) && rival != "no pool"
+/// Whether a rival is somebody else's pool.
+pub(super) fn is_peer(rival: &str) -> bool {
+    !rival.starts_with(OURS) && !rival.starts_with("sketch") && rival != "no pool"
 }
 
 struct Figures<'a>(&'a [Line]);
@@ -234,6 +234,8 @@ mod tests {
             let of = |rival, value| line("contention", case, rival, "throughput", &[value]);
             // Only bare deadpool-postgres may be ahead.
             lines.extend([of(BARE, 120.0), of(OURS, 100.0), of("bb8", 90.0)]);
+            // And what is no pool.
+            lines.push(of("sketch, no deadline", 150.0));
         }
         for failover in ["kill", "freeze"] {
             for (rival, ms, errors) in

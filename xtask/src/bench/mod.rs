@@ -7,6 +7,7 @@ mod machine;
 mod page;
 mod plot;
 mod question;
+mod replacement;
 
 use std::{
     fs,

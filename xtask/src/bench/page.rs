@@ -3,16 +3,16 @@
 use std::fmt::Write as _;
 
 use super::{
-    goals::{self, State},
+    goals::{self, OURS, State, is_peer},
     lines::Line,
     question::Question,
+    replacement,
 };
 use crate::Result;
 
 /// What stands between them in the README is written anew.
 const BEGIN: &str = "<!-- bench: begin -->";
 const END: &str = "<!-- bench: end -->";
-const OURS: &str = "leadpool";
 
 /// All that was found.
 pub(super) fn whole(lines: &[Line], machine: &str) -> String {
@@ -49,6 +49,7 @@ pub(super) fn whole(lines: &[Line], machine: &str) -> String {
             table(&mut page, case, &of_case.collect::<Vec<_>>());
         }
     }
+    page.push_str(&replacement::section(lines).unwrap_or_default());
     page
 }
 
@@ -90,7 +91,7 @@ fn table(page: &mut String, case: &str, lines: &[&Line]) {
     }
 }
 
-fn row(page: &mut String, cells: &[impl AsRef<str>]) {
+pub(super) fn row(page: &mut String, cells: &[impl AsRef<str>]) {
     let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
     page.push_str(&format!("| {} |\n", cells.join(" | ")));
 }
@@ -177,7 +178,7 @@ pub(super) fn within(readme: &str, lines: &[Line]) -> Result<String> {
             .find(|line| line.rival.starts_with("deadpool-postgres"));
         let others = of_example.iter().filter(|line| {
             let rival = &line.rival;
-            !rival.starts_with(OURS) && !rival.starts_with("deadpool") && rival != "no pool"
+            is_peer(rival) && !rival.starts_with("deadpool")
         });
         let better = |one: &&&Line, other: &&&Line| {
             let order = one.median().total_cmp(&other.median());
