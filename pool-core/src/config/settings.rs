@@ -75,9 +75,9 @@ pub struct PoolSettings {
     /// How many connections to one host are opened at the same time: the admission cap after a
     /// failover.
     ///
-    /// Those who wait for admission are served in order, or by a returned connection. Minimum 1.
-    /// Default 8: enough to fill a pool of 16 in two round trips. Each instance of the application
-    /// counts its own: where there are hundreds, 1 lets a new primary serve all of them sooner.
+    /// Those who wait for admission get it in order. Minimum 1. Default 8: enough to fill a pool of
+    /// 16 in two round trips. Each instance of the application counts its own: where there are
+    /// hundreds, 1 lets a new primary serve all of them sooner.
     pub max_concurrent_connects: usize,
     /// How long each statement may take before the server ends it with 57014.
     ///
