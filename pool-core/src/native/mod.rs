@@ -1,6 +1,7 @@
 //! tokio-postgres: connections, the transaction handle, and the pool that users get.
 
 mod attempt;
+mod burst;
 mod capture;
 mod checkout_options;
 mod commit;

@@ -4,16 +4,11 @@
 //! server does them one after the other, so whatever fails keeps COMMIT from happening: `SHOW` in
 //! front of it is refused in a transaction that has failed.
 
-use std::{
-    future::{pending, poll_fn},
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-};
+use std::{future::pending, pin::Pin, sync::Arc};
 
 use deadpool_postgres::Client;
 use futures_util::{
-    FutureExt as _, TryStreamExt as _,
+    FutureExt as _,
     future::{MaybeDone, OptionFuture, maybe_done, try_join4},
 };
 use tokio_postgres::{
@@ -26,28 +21,19 @@ use uuid::Uuid;
 use super::{
     Native, Pool, TxBuilder,
     attempt::{Begun, roll_back},
+    burst::{Answer, Answers, Burst, Parameters},
     capture::{EVIDENCE, evidence},
     commit::send_commit,
     lease::Lease,
     session::{SESSION, Session, Sessions},
 };
 use crate::{
-    error::{BoxError, Disposition, Error},
+    error::{Disposition, Error},
     outcome::{Doubt, Evidence, TokenTable},
     pool::SubPools,
     topology::Lsn,
     tx::{Commit, Failure, Options, Try, TxAttempt},
 };
-
-/// Values for the placeholders of a statement.
-type Parameters<'a> = [&'a (dyn ToSql + Sync)];
-
-/// What a statement gave back.
-struct Answer {
-    rows: Vec<Row>,
-    /// As the server counts them: of an INSERT, UPDATE or DELETE those that it touched.
-    count: u64,
-}
 
 impl Pool {
     /// Runs a transaction of one statement in one round trip, and says how many rows it touched.
@@ -205,7 +191,8 @@ async fn attempt(
     let mut committing = Box::pin(maybe_done(committing));
     let burst = Burst {
         client: lease.client(),
-        prepared: &prepared,
+        statement: &prepared.statement,
+        question: prepared.question.as_ref(),
         parameters,
     };
     // Whoever can still find out takes the time for it.
@@ -283,123 +270,6 @@ fn refused(
     match is_stale {
         true => attempt.with_disposition(error, Disposition::RetryHere),
         false => attempt.failure(error),
-    }
-}
-
-/// What goes out together, behind BEGIN.
-struct Burst<'a> {
-    client: &'a Client,
-    prepared: &'a Prepared,
-    parameters: &'a Parameters<'a>,
-}
-
-impl Burst<'_> {
-    /// Sends the statement, the question and COMMIT, and waits for the answers to the first two,
-    /// until it is `enough`.
-    ///
-    /// # Errors
-    ///
-    /// The attempt ended before anything was sent.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future leaves the answers to be read: the connection must be closed.
-    async fn exchange(
-        &self,
-        attempt: &TxAttempt<'_, SubPools<Native>>,
-        enough: impl Future<Output = ()>,
-        mut committing: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Answers, Failure> {
-        let question = self.prepared.question.as_ref();
-        let asking = question.map(|question| self.client.query_one(question, &[]));
-        let mut asking = pin!(maybe_done(OptionFuture::from(asking)));
-        let mut running = pin!(maybe_done(self.run()));
-        let mut is_sent = false;
-        // Whatever is polled for the first time is sent, so they are sent in this order.
-        let both = poll_fn(|cx| {
-            let has_run = running.as_mut().poll(cx).is_ready();
-            if !is_sent && has_run {
-                // Its values could not be put into words, or the connection is closed.
-                return Poll::Ready(());
-            }
-            let has_answered = asking.as_mut().poll(cx).is_ready();
-            if !is_sent {
-                // It is answered last, so it is asked again when the others have ended.
-                let _ = committing.as_mut().poll(cx);
-                is_sent = true;
-            }
-            match has_run && has_answered {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        });
-        let waited = attempt.watch(async {
-            tokio::select! {
-                biased;
-                () = both => {}
-                () = enough => {}
-            }
-        });
-        let waited = waited.await;
-        let ran = running.as_mut().take_output();
-        let asked = asking.as_mut().take_output().flatten();
-        match waited {
-            Ok(()) if is_sent => Ok(Answers::of(ran, asked, question.is_some())),
-            Ok(()) => Ok(Answers::not_sent(ran)),
-            Err(failure) if is_sent => {
-                let answer = ran.and_then(Result::ok);
-                Ok(Answers::Lost(answer, failure.error.into()))
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    async fn run(&self) -> Ran {
-        let values = self.parameters.iter().copied();
-        let running = self.client.query_raw(&self.prepared.statement, values);
-        let mut answers = pin!(running.await?);
-        let mut rows = Vec::new();
-        while let Some(row) = answers.try_next().await? {
-            rows.push(row);
-        }
-        let count = answers.rows_affected().unwrap_or_default();
-        Ok(Answer { rows, count })
-    }
-}
-
-/// What came of the statement and the question.
-enum Answers {
-    Come(Answer, Option<Row>),
-    /// The server refused one of them, so the transaction too; and whether the statement had run.
-    Refused(tokio_postgres::Error, bool),
-    NotSent(tokio_postgres::Error),
-    /// No answer to one of them; perhaps there was one to the statement.
-    Lost(Option<Answer>, BoxError),
-}
-
-type Ran = Result<Answer, tokio_postgres::Error>;
-type Asked = Result<Row, tokio_postgres::Error>;
-
-impl Answers {
-    fn not_sent(ran: Option<Ran>) -> Self {
-        match ran {
-            Some(Err(error)) => Self::NotSent(error),
-            ran => Self::of(ran, None, true),
-        }
-    }
-
-    fn of(ran: Option<Ran>, asked: Option<Asked>, is_asked: bool) -> Self {
-        match (ran, asked) {
-            (Some(Err(error)), _) if error.as_db_error().is_some() => Self::Refused(error, false),
-            (Some(Err(error)), _) => Self::Lost(None, error.into()),
-            (Some(Ok(_)), Some(Err(error))) if error.as_db_error().is_some() => {
-                Self::Refused(error, true)
-            }
-            (Some(Ok(answer)), Some(Err(error))) => Self::Lost(Some(answer), error.into()),
-            (Some(Ok(answer)), Some(Ok(row))) => Self::Come(answer, Some(row)),
-            (Some(Ok(answer)), None) if !is_asked => Self::Come(answer, None),
-            (ran, _) => Self::Lost(ran.and_then(Result::ok), "not answered in time".into()),
-        }
     }
 }
 
