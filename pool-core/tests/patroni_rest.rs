@@ -144,10 +144,10 @@ async fn read_head<S: tokio::io::AsyncRead + Unpin>(stream: &mut S) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Asks one server that behaves like this.
-async fn ask(manner: Manner) -> (String, PatroniError) {
+/// Asks one server that behaves like this, for so long.
+async fn ask(manner: Manner, limit: Duration) -> (String, PatroniError) {
     let server = Server::start(manner).await;
-    let patroni = Patroni::new([server.url()]).unwrap().timeout(SHORT);
+    let patroni = Patroni::new([server.url()]).unwrap().timeout(limit);
     let error = timeout(LONG, patroni.ask()).await.unwrap().unwrap_err();
     (server.url(), error)
 }
@@ -256,7 +256,7 @@ async fn what_is_no_usable_answer_is_told() {
             "no HTTP answer",
         ),
     ] {
-        let (url, error) = ask(say(&said)).await;
+        let (url, error) = ask(say(&said), LONG).await;
         let text = error.to_string();
         assert!(text.starts_with(&url) && text.contains(word), "{text}");
     }
@@ -268,7 +268,7 @@ async fn a_redirect_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let to = format!("{}/cluster", target.url());
         let said = format!("HTTP/1.0 {status} Moved\r\nLocation: {to}\r\n\r\n");
-        let (url, error) = ask(say(&said)).await;
+        let (url, error) = ask(say(&said), LONG).await;
         assert!(matches!(error, PatroniError::Redirect { .. }), "{error}");
         let text = error.to_string();
         assert!(text.contains(&url) && text.contains(&to), "{text}");
@@ -286,7 +286,7 @@ async fn silence_and_drips_end_with_the_timeout() {
         Manner::Drip(b"HTTP/1.0 200 OK\r\nx:".to_vec()),
         Manner::Drip(ok),
     ] {
-        let (url, error) = ask(manner).await;
+        let (url, error) = ask(manner, SHORT).await;
         assert!(matches!(error, PatroniError::Silent { .. }), "{error}");
         assert!(error.to_string().starts_with(&url), "{error}");
     }
