@@ -155,19 +155,9 @@ impl<D: Driver> SubPools<D> {
         anywhere.await?.ok_or(Error::Closed)
     }
 
+    /// Waits for a connection, first for one of the host that is `chosen`; `None` if the one reader
+    /// that is asked for is none any more.
     pub(super) async fn wait(
-        &self,
-        ask: Ask<'_>,
-        timeout: Duration,
-    ) -> Result<(D::Conn, Arc<Generation>), Error> {
-        let waited = self.wait_of(ask, timeout, None).await?;
-        // Only who asks for one reader is left without.
-        waited.ok_or(Error::Closed)
-    }
-
-    /// As [`wait`](Self::wait), first for the one that is `chosen`; `None` if the one reader that is
-    /// asked for is none any more.
-    pub(super) async fn wait_of(
         &self,
         ask: Ask<'_>,
         timeout: Duration,

@@ -226,7 +226,8 @@ impl<D: Driver> SubPools<D> {
             target: Target::Primary,
             ..ask
         };
-        let got = self.wait(ask, left).await?;
+        // The writer is no one reader, of which alone there may be none.
+        let got = self.wait(ask, left, None).await?.ok_or(Error::Closed)?;
         // Another writer, perhaps, than there was.
         let (mut standing, _) = self.judge(token);
         if let (Some(wish), Standing::Current) = (in_vain, standing) {
@@ -302,7 +303,7 @@ impl<D: Driver> SubPools<D> {
                 ..ask
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some((conn, generation)) = self.wait_of(ask, left, Some(sub_pool)).await? else {
+            let Some((conn, generation)) = self.wait(ask, left, Some(sub_pool)).await? else {
                 continue;
             };
             let opened = opened::<D>(&conn, &generation);
