@@ -10,7 +10,7 @@ use std::{
 };
 
 use leadpool::{
-    Error, Pool,
+    Error, Pool, Target,
     config::ConfigBuilder,
     credentials::{CredentialError, Credentials, from_fn},
     topology::Health,
@@ -88,11 +88,11 @@ async fn what_passes_is_waited_for_within_the_deadline() {
 async fn what_does_not_pass_in_time_is_the_source_of_the_error() {
     let servers = start(0).await;
     let moody = Moody::default();
-    let timeout = Duration::from_millis(200);
-    let pool = moody.pool(&servers, |c| c.checkout_timeout(timeout)).await;
+    let pool = moody.pool(&servers, |c| c).await;
     let _held = pool.get().await.unwrap();
     moody.is(FAILS);
-    let error = soon("the deadline", pool.get()).await.unwrap_err();
+    let get = pool.timeout_get(Target::Primary, Duration::from_millis(200));
+    let error = soon("the deadline", get).await.unwrap_err();
     assert!(matches!(error, Error::NoHost(_)), "{error:?}");
     let source = error.source().unwrap();
     let source = source.downcast_ref::<CredentialError>().unwrap();
@@ -126,14 +126,12 @@ async fn a_provider_that_hangs_keeps_nobody_beyond_his_deadline() {
     let servers = start(0).await;
     let moody = Moody::default();
     let pool = moody
-        .pool(&servers, |c| {
-            c.connect_timeout(Duration::from_millis(100))
-                .checkout_timeout(Duration::from_millis(300))
-        })
+        .pool(&servers, |c| c.connect_timeout(Duration::from_millis(500)))
         .await;
     let held = pool.get().await.unwrap();
     moody.is(HANGS);
-    let error = soon("the deadline", pool.get()).await.unwrap_err();
+    let get = pool.timeout_get(Target::Primary, Duration::from_millis(1_500));
+    let error = soon("the deadline", get).await.unwrap_err();
     let text = chain(&error);
     assert!(text.contains("no answer within"), "{text}");
     drop(held);

@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// What each call has.
-const SHORT: Duration = Duration::from_millis(700);
+const SHORT: Duration = Duration::from_millis(1_000);
+
+/// What a host has until it is said to be silent: so much less than a call has that a machine that
+/// stands still for a moment does not end the call first.
+const SILENT: Duration = Duration::from_millis(100);
 
 /// Nothing but the caller's own deadline ends a wait.
 fn patient(config: ConfigBuilder) -> ConfigBuilder {
@@ -37,6 +41,7 @@ fn says(error: &Error, host: &str, seen: &str) {
 
 /// All calls on a host that has been silent from the beginning.
 async fn check_silent_host(url: &str, host: &str) {
+    let patient = |config| patient(config).suspect_after(SILENT);
     let connect = connect_with(url, |config| patient(config).startup_timeout(SHORT));
     let error = soon("connect", connect).await.unwrap_err();
     says(&error, host, "no answer in time");
