@@ -194,7 +194,7 @@ async fn by_turns() -> Result<(), Error> {
     // As a test, a peer and a pool of ours show that it works.
     let kinds = if is_bench() { &KINDS[..] } else { &KINDS[..2] };
     // Long ones, each on a fresh cluster: none of them finds anything cold.
-    let rounds = rounds()?.min(if is_quick() { 1 } else { 3 });
+    let rounds = rounds()?.min(if is_quick() { 1 } else { 5 });
     for fault in [Fault::Kill, Fault::Freeze] {
         for slot in slots(kinds.len(), rounds).filter(|slot| slot.counts) {
             let kind = kinds[slot.rival];

@@ -145,24 +145,29 @@ pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str>
     seen
 }
 
-/// The README with the table between its markers: a line a question.
+/// The README with the table between its markers: a line for each example of a question.
 pub(super) fn within(readme: &str, lines: &[Line]) -> Result<String> {
     let missing = || format!("README.md has no `{BEGIN}` before an `{END}`");
     let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
     let mut table = String::from(
         "Medians of one run of `cargo xtask bench`; all of it, and on what machine, in \
-        [benches/results](benches/results/README.md).\n\n\
+        [benches/results](benches/results/README.md). Who had not come back 10 s after a failover \
+        is given these.\n\n\
         | | leadpool | deadpool-postgres | best other |\n|---|--:|--:|--:|\n",
     );
-    for question in Question::all() {
+    let examples = Question::all().iter().flat_map(|question| {
+        question
+            .examples()
+            .iter()
+            .map(move |case| (question, *case))
+    });
+    for (question, example) in examples {
         let name = question.name();
         let of_example: Vec<&Line> = lines
             .iter()
             .filter(|line| {
-                line.question == name
-                    && line.case == question.example()
-                    && line.measure == question.headline()
+                line.question == name && line.case == example && line.measure == question.headline()
             })
             .collect();
         let Some(own) = of_example.iter().find(|line| line.rival == OURS) else {
@@ -193,7 +198,7 @@ pub(super) fn within(readme: &str, lines: &[Line]) -> Result<String> {
             "| {}: {} ({}) | {} | {} | {} |",
             question.asks(),
             question.headline(),
-            question.example(),
+            example,
             shown(own),
             bare.map_or_else(String::new, |line| shown(line)),
             best.map_or_else(String::new, |line| format!(

@@ -59,19 +59,22 @@ impl Question {
         }
     }
 
-    /// The case that stands for all in the project's README.
-    pub(super) fn example(self) -> &'static str {
+    /// The cases that stand for all in the project's README.
+    pub(super) fn examples(self) -> &'static [&'static str] {
         match self {
-            Self::Checkout => "idle, 1 task",
-            Self::Contention => "64 tasks on 8, SELECT 1",
-            Self::SelectOne => "16 at once",
-            Self::Transactions => "1 insert, 500µs each way, 1 at once",
-            Self::ColdBurst => "500 tasks on an empty pool of 16",
-            Self::Reads => "16 tasks, 2 standbys",
-            Self::Memory => "16 idle",
-            Self::Monitor => "idle, 3 hosts",
-            Self::Failover => "8 writers, freeze and promote",
-            Self::Counts => "checkout",
+            Self::Checkout => &["idle, 1 task"],
+            Self::Contention => &["64 tasks on 8, SELECT 1", "64 tasks on 8, yield"],
+            Self::SelectOne => &["16 at once"],
+            Self::Transactions => &["1 insert, 500µs each way, 1 at once"],
+            Self::ColdBurst => &["500 tasks on an empty pool of 16"],
+            Self::Reads => &["16 tasks, 2 standbys"],
+            Self::Memory => &["16 idle"],
+            Self::Monitor => &["idle, 3 hosts"],
+            Self::Failover => &[
+                "8 writers, kill and promote",
+                "8 writers, freeze and promote",
+            ],
+            Self::Counts => &["checkout"],
         }
     }
 }
