@@ -48,16 +48,28 @@ pub(super) async fn both(client: TcpStream, server: TcpStream, shared: &Arc<Shar
             drop((from_client, to_client));
             std::future::pending::<()>().await;
         }
-        // Closed at once, it would take from the server what that has not read yet.
+        // Closed at once, it would take from the server what that has not read yet. The first
+        // answer may be that to a question before the message: the server goes on until there is
+        // nothing more to read.
+        Some(Moment::BeforeAnswer) => {
+            drop(to_server);
+            drain(&mut from_server).await;
+        }
+        // As above, but nobody tells the server that the client has gone.
         Some(Moment::AfterAnswers(_)) => {
             drop((from_client, to_client));
-            let mut rest = vec![0; 4096];
-            while matches!(from_server.read(&mut rest).await, Ok(1..)) {}
+            drain(&mut from_server).await;
         }
         // Whoever waits for an answer waits for ever.
         Some(Moment::SilentBefore | Moment::SilentAfter) => std::future::pending().await,
         _ => {}
     }
+}
+
+/// Reads until the server has closed the connection.
+async fn drain(from_server: &mut OwnedReadHalf) {
+    let mut rest = vec![0; 4096];
+    while matches!(from_server.read(&mut rest).await, Ok(1..)) {}
 }
 
 async fn one(
