@@ -226,14 +226,16 @@ async fn an_idle_pool_on_a_healthy_cluster_is_quiet() {
     .await;
     let begun = std::time::Instant::now();
     tokio::time::sleep(Duration::from_secs(21)).await;
-    let allowed = begun.elapsed().as_secs() / 10 + 1;
+    // Each probe is a round trip, and once in that time a connection may be replaced, which takes
+    // two more.
+    let allowed = begun.elapsed().as_secs() / 10 + 1 + 2;
     for (host, (after, before)) in turns().into_iter().zip(before).enumerate() {
-        let probes = after - before;
+        let turns = after - before;
         assert!(
-            probes <= allowed,
-            "host {host}: {probes} probes, {allowed} allowed"
+            turns <= allowed,
+            "host {host}: {turns} round trips, {allowed} allowed"
         );
-        assert!(probes >= 1, "host {host} is not watched");
+        assert!(turns >= 1, "host {host} is not watched");
     }
     drop(pool);
 }
