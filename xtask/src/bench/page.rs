@@ -152,8 +152,8 @@ pub(super) fn within(readme: &str, lines: &[Line]) -> Result<String> {
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
     let mut table = String::from(
         "Medians of one run of `cargo xtask bench`; all of it, and on what machine, in \
-        [benches/results](benches/results/README.md). Who had not come back 10 s after a failover \
-        is given these.\n\n\
+        [benches/results](benches/results/README.md). A pool that was not back 10 s \
+        after a failover stands there with 10,000 ms.\n\n\
         | | leadpool | deadpool-postgres | best other |\n|---|--:|--:|--:|\n",
     );
     let examples = Question::all().iter().flat_map(|question| {
