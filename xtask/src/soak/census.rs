@@ -107,10 +107,10 @@ fn memory() -> Result<usize> {
     Ok(kib * 1024)
 }
 
-/// How much memory may have come since the warm-up: what an allocator keeps, which was up to 470 KiB
-/// in four hundred connects. A hundred bytes left behind by each of ten thousand would be more.
+/// How much memory may have come since the warm-up: what an allocator keeps, which is some 100 KiB
+/// in ten thousand connects. A hundred bytes left behind by each would be six times as much.
 pub(super) fn memory_allowed(connects: u64) -> usize {
-    const NOISE: usize = 640 << 10;
+    const NOISE: usize = 384 << 10;
     const EACH: usize = 8;
     NOISE + usize::try_from(connects).unwrap_or(usize::MAX / EACH) * EACH
 }
