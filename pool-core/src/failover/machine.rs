@@ -117,8 +117,8 @@ impl Machine {
     /// Takes in one input and says what to do.
     ///
     /// The order is fixed: the input changes what is known of its host, overdue hosts are given
-    /// up, claims are judged, the phase follows from the judgement, and then who lags behind the
-    /// writer and who has to leave.
+    /// up, claims are judged, the phase follows from the judgement, and then who has to leave (and
+    /// if somebody has, claims are judged again) and who lags behind the writer.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Action> {
         self.now = self.now.max(now);
         let before: Vec<HostView> = self.records.iter().map(|r| r.view.clone()).collect();
@@ -136,10 +136,13 @@ impl Machine {
             record.expire(self.now, &self.settings, &mut events);
         }
         self.elect(&mut events);
+        // Whoever has left votes no more, and nobody waits for its answer.
+        while self.dismiss(&mut actions, &mut events) {
+            self.elect(&mut events);
+        }
         if let Some(host) = answered {
             self.gauge(&host, &mut events);
         }
-        self.dismiss(&mut actions, &mut events);
 
         let same = phase == self.phase
             && writer == self.writer

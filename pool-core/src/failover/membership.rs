@@ -52,8 +52,9 @@ impl Machine {
     /// Lets those go whom discovery no longer names. Some stay: whoever claims to be the primary, for
     /// as long as the claim stands, and everybody, until one of those who are named has shown
     /// itself to be of this cluster. So a discovery that lies takes nothing away that works, and
-    /// decides no contest.
-    pub(super) fn dismiss(&mut self, actions: &mut Vec<Action>, events: &mut Vec<Event>) {
+    /// decides no contest. Whether anybody went.
+    pub(super) fn dismiss(&mut self, actions: &mut Vec<Action>, events: &mut Vec<Event>) -> bool {
+        let members = self.records.len();
         let confirmed = self.records.iter().any(|record| {
             // One of another cluster has no role here.
             !record.leaving && record.view.health == Health::Up && record.view.role != Role::Unknown
@@ -85,6 +86,7 @@ impl Machine {
             }
             true
         });
+        self.records.len() < members
     }
 
     /// Whether a host with this system identifier belongs to another cluster: then this one, and
