@@ -48,7 +48,7 @@ async fn soak(args: &Args, install: &PgInstall) -> Result<()> {
     println!("after   {after}   {connects} connects in {seconds:.1} s");
     println!("rotated {rotation}");
     rotation.judge()?;
-    judge(connects, [&before, &after], held, &history)
+    judge([&before, &after], held, &history)
 }
 
 /// Plays the rounds: how many connections were opened, and what was left after each.
@@ -96,17 +96,12 @@ async fn pool(config: Config) -> Result<Pool> {
     Ok(Pool::new(&Cluster::connect(config).await?))
 }
 
-/// How many rounds the allocator, the servers and the caches may grow: a quarter of all.
+/// How many rounds the servers and the caches may grow: a quarter of all.
 fn warm_up(rounds: u64) -> usize {
     usize::try_from(rounds / 4).unwrap_or(usize::MAX)
 }
 
-fn judge(
-    connects: u64,
-    [before, after]: [&Census; 2],
-    held: usize,
-    history: &[Census],
-) -> Result<()> {
+fn judge([before, after]: [&Census; 2], held: usize, history: &[Census]) -> Result<()> {
     let mut leaks = Vec::new();
     let warm = &history[history.len() / 4];
     let last = &history[history.len() - 1];
@@ -127,14 +122,18 @@ fn judge(
     let early = least(&history[quarter..quarter * 2]).unwrap_or_default();
     let late = least(&history[history.len() - quarter..]).unwrap_or_default();
     let growth = late.saturating_sub(early);
-    let allowed = census::memory_allowed(connects);
     println!(
         "memory grew by {} KiB after the warm-up ({} KiB allowed)",
         growth / 1024,
-        allowed / 1024
+        census::MEMORY_ALLOWED / 1024
     );
-    if growth > allowed {
-        leaks.push(format!("memory: {early} bytes became {late}"));
+    for (what, first, last) in [
+        ("memory", before.memory, after.memory),
+        ("memory while a pool lives", early, late),
+    ] {
+        if last > first + census::MEMORY_ALLOWED {
+            leaks.push(format!("{what}: {first} bytes became {last}"));
+        }
     }
     if leaks.is_empty() {
         println!("nothing is left behind");
