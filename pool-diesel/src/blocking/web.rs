@@ -167,19 +167,36 @@ fn work(
 ) -> Result<(), leadpool::Error> {
     let mut end = Box::pin(end.wait());
     loop {
-        let next = async {
-            tokio::select! {
-                biased;
-                job = inbox.recv() => Ok(job),
-                ended = &mut end => Err(ended),
-            }
-        };
-        match pollster::block_on(unconstrained(next)) {
-            Ok(Some(job)) => job(conn)?,
-            Ok(None) => return pollster::block_on(unconstrained(end)),
-            // The handle is still somewhere.
-            Err(ended) => return ended.and(Err(leadpool::Error::Escaped)),
+        match pollster::block_on(unconstrained(next(&mut inbox, &mut end))) {
+            Turn::Job(job) => job(conn)?,
+            Turn::End(ended) => return ended,
         }
+    }
+}
+
+/// What a transaction's thread has to do.
+#[derive(Debug)]
+enum Turn<J> {
+    Job(J),
+    End(Result<(), leadpool::Error>),
+}
+
+async fn next<J>(
+    inbox: &mut mpsc::UnboundedReceiver<J>,
+    end: &mut (impl Future<Output = Result<(), leadpool::Error>> + Unpin),
+) -> Turn<J> {
+    tokio::select! {
+        biased;
+        job = inbox.recv() => match job {
+            Some(job) => Turn::Job(job),
+            None => Turn::End(end.await),
+        },
+        // The handle may have gone since it was last looked for, but before the answer. If it has,
+        // nobody waits for what is left in the inbox.
+        ended = &mut *end => Turn::End(match inbox.sender_strong_count() {
+            0 => ended,
+            _ => ended.and(Err(leadpool::Error::Escaped)),
+        }),
     }
 }
 
@@ -208,5 +225,40 @@ pub fn told<'a>(error: &'a (dyn StdError + 'static)) -> Option<Told<'a>> {
     match classified(error) {
         (Some(code), _) => Some(Told::Server(Cow::Borrowed(code))),
         (None, is_lost) => is_lost.then_some(Told::Lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+
+    #[test]
+    fn a_handle_that_goes_right_before_the_answer_has_not_escaped() {
+        for (left, keeps, commits) in [
+            (false, false, true),
+            (true, false, true),
+            (false, true, false),
+        ] {
+            let (handle, mut inbox) = mpsc::unbounded_channel();
+            let mut handle = Some(handle);
+            let mut end = poll_fn(|_| {
+                if let (true, Some(handle)) = (left, &handle) {
+                    handle.send("given up").unwrap();
+                }
+                if !keeps {
+                    handle = None;
+                }
+                Poll::Ready(Ok(()))
+            });
+            let turn = pollster::block_on(next(&mut inbox, &mut end));
+            let is_sound = match &turn {
+                Turn::End(Ok(())) => commits,
+                Turn::End(Err(leadpool::Error::Escaped)) => !commits,
+                _ => false,
+            };
+            assert!(is_sound, "{turn:?}");
+        }
     }
 }

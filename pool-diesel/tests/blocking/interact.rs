@@ -150,3 +150,25 @@ async fn what_hangs_is_ended_at_close() {
         "{error:?}"
     );
 }
+
+/// It is answered by another thread than the transaction's.
+#[cfg(feature = "web")]
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_that_succeeds_is_committed() {
+    use leadpool_diesel::leadpool::web::{Ended, TimeLeft, Transaction};
+
+    const REQUESTS: i64 = 1_000;
+    let (servers, pool) = start().await;
+    for request in 0..REQUESTS {
+        let transaction = Transaction::new();
+        let (theirs, there) = (transaction.clone(), pool.clone());
+        let handler = async move {
+            let tx = theirs.begin(&there, TimeLeft::default()).await.unwrap();
+            tx.interact(insert).await.unwrap()
+        };
+        let ended = soon("the request", transaction.around(handler, Result::is_ok)).await;
+        let is_committed = matches!(ended, Ended::Committed(Ok(1)));
+        assert!(is_committed, "request {request}: {ended:?}");
+    }
+    assert_eq!(rows(&servers).await, REQUESTS);
+}
