@@ -103,7 +103,6 @@ impl fmt::Display for Census {
     }
 }
 
-/// How much memory may have come since the warm-up, in bytes: what differs by the moment, some 10 KiB,
-/// or 30 with a connection that is not there yet. A hundred bytes left behind by each of ten thousand
-/// connects would be more than ten times as much.
+/// How much more memory may be held than before, in bytes: what differs by the moment, some 30 KiB. A
+/// hundred bytes left behind by each of ten thousand connects would be about ten times as much.
 pub(super) const MEMORY_ALLOWED: usize = 64 << 10;
